@@ -1,0 +1,1 @@
+//! The device mapper without the kernel.
