@@ -1,1 +1,5 @@
-//! The device mapper without the kernel.
+//! The device mapper without the kernel: mapped block devices as files in a FUSE mount.
+
+pub mod io;
+pub mod sync;
+pub mod unit;

@@ -1,0 +1,91 @@
+//! How a target reaches a device: a stretch of it, rebased and bounds-checked in one place.
+
+use std::fmt;
+use std::path::PathBuf;
+
+use super::{BlockDev, IoError, IoResult, Limits, Request};
+use crate::sync::Arc;
+use crate::unit::{Sector, Sectors};
+
+/// A device number: a block device's own, or one of ours for a file or a mapped device.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct DeviceNumber {
+    /// Major number.
+    pub major: u32,
+    /// Minor number.
+    pub minor: u32,
+}
+
+impl fmt::Display for DeviceNumber {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}", self.major, self.minor)
+    }
+}
+
+/// A device held open by a table. Dropping it closes it.
+pub struct OpenDevice {
+    /// The number shown where dmsetup shows numbers.
+    pub number: DeviceNumber,
+    /// The path (or `mem:SIZE`, or the mapped device's file) shown where a table is to be kept.
+    pub path: PathBuf,
+    /// The kernel's short name, as its messages use it (`loop0`, `dm-3`, a file's name).
+    pub name: String,
+    /// The device itself.
+    pub dev: Arc<dyn BlockDev>,
+    /// The mapped device behind it, where it is one of this process: its permanent number.
+    pub mapped: Option<u64>,
+}
+
+/// A stretch of an open device, as a row of a table uses it.
+pub struct DevRef {
+    device: Arc<OpenDevice>,
+    start: Sector,
+    len: Sectors,
+}
+
+impl DevRef {
+    /// `len` sectors of `device` from `start`. Whether they lie on the device is checked when the table is
+    /// complete, as the kernel does.
+    pub fn new(device: Arc<OpenDevice>, start: Sector, len: Sectors) -> DevRef {
+        DevRef { device, start, len }
+    }
+
+    /// The device.
+    pub fn device(&self) -> &Arc<OpenDevice> {
+        &self.device
+    }
+
+    /// First sector used on the device.
+    pub fn start(&self) -> Sector {
+        self.start
+    }
+
+    /// How many sectors are used.
+    pub fn len(&self) -> Sectors {
+        self.len
+    }
+
+    /// True where no sector is used (only the device's limits are borrowed).
+    pub fn is_empty(&self) -> bool {
+        self.len.is_zero()
+    }
+
+    /// Limits of the device below.
+    pub fn limits(&self) -> Limits {
+        self.device.dev.limits()
+    }
+
+    /// Hands `request`, whose `at` counts from the start of this stretch, to the device.
+    ///
+    /// # Errors
+    /// EIO outside the stretch; else what the device answers.
+    #[inline]
+    pub fn submit(&self, mut request: Request<'_>) -> IoResult {
+        match request.at.checked_add(request.len) {
+            Some(end) if end.0 <= self.len.0 => {}
+            _ => return Err(IoError::IO),
+        }
+        request.at = Sector(self.start.0 + request.at.0);
+        self.device.dev.submit(request)
+    }
+}

@@ -1,0 +1,36 @@
+//! Requests and the devices that take them.
+//!
+//! Everything on the data path speaks [`Request`] to a [`BlockDev`]: whole sectors, inside the device, borrowed
+//! buffers, answered before the call returns. Requests in flight together have no order; a flush makes
+//! durable every write completed before it was submitted.
+
+mod buffer;
+mod dev_ref;
+mod error;
+mod limits;
+mod request;
+
+pub use buffer::{ReadBuf, WriteBuf};
+pub use dev_ref::{DevRef, DeviceNumber, OpenDevice};
+pub use error::{Errno, IoError, IoResult};
+pub use limits::Limits;
+pub use request::{Flags, Op, OpKind, Request};
+
+use crate::unit::Sectors;
+
+/// A block device: a file, a stretch of memory, a mapped device.
+pub trait BlockDev: Send + Sync {
+    /// How long the device is. It may grow or shrink while open.
+    fn capacity(&self) -> Sectors;
+
+    /// Block sizes and what the device can do besides reading and writing.
+    fn limits(&self) -> Limits;
+
+    /// Carries out `request`, whole sectors inside the device, and returns when it is done.
+    ///
+    /// # Errors
+    /// The errno that a block device gives; [`IoError::WOULD_WAIT`] where `request.flags.nowait` is set and the
+    /// request would have to wait on time or on a person. A request refused so may have been carried out in
+    /// part and is to be submitted again as a whole.
+    fn submit(&self, request: Request<'_>) -> IoResult;
+}
