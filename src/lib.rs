@@ -2,4 +2,6 @@
 
 pub mod io;
 pub mod sync;
+pub mod target;
+pub mod targets;
 pub mod unit;

@@ -114,6 +114,18 @@ impl<'a> ReadBuf<'a> {
     }
 }
 
+impl Default for ReadBuf<'_> {
+    fn default() -> Self {
+        ReadBuf::new(&mut [])
+    }
+}
+
+impl Default for WriteBuf<'_> {
+    fn default() -> Self {
+        WriteBuf::new(&[])
+    }
+}
+
 impl<'a> WriteBuf<'a> {
     /// One contiguous piece.
     #[inline]

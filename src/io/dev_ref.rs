@@ -3,7 +3,7 @@
 use std::fmt;
 use std::path::PathBuf;
 
-use super::{BlockDev, IoError, IoResult, Limits, Request};
+use super::{BlockDev, Extent, IoError, IoResult, Limits, Request};
 use crate::sync::Arc;
 use crate::unit::{Sector, Sectors};
 
@@ -41,13 +41,26 @@ pub struct DevRef {
     device: Arc<OpenDevice>,
     start: Sector,
     len: Sectors,
+    checked: Sectors,
 }
 
 impl DevRef {
     /// `len` sectors of `device` from `start`. Whether they lie on the device is checked when the table is
     /// complete, as the kernel does.
     pub fn new(device: Arc<OpenDevice>, start: Sector, len: Sectors) -> DevRef {
-        DevRef { device, start, len }
+        DevRef { device, start, len, checked: len }
+    }
+
+    /// The same stretch, of which only the first `checked` sectors must lie on the device for a table to be
+    /// accepted; the device itself refuses what lies beyond its end.
+    #[must_use]
+    pub fn checked_for(self, checked: Sectors) -> DevRef {
+        DevRef { checked, ..self }
+    }
+
+    /// How many sectors must lie on the device for a table to be accepted.
+    pub fn checked(&self) -> Sectors {
+        self.checked
     }
 
     /// The device.
@@ -85,7 +98,14 @@ impl DevRef {
             Some(end) if end.0 <= self.len.0 => {}
             _ => return Err(IoError::IO),
         }
-        request.at = Sector(self.start.0 + request.at.0);
+        request.at = self.start.checked_add(Sectors(request.at.0)).ok_or(IoError::IO)?;
         self.device.dev.submit(request)
+    }
+
+    /// What lies at `at`, a sector of this stretch, and where in this stretch that ends.
+    pub fn extent_at(&self, at: Sector) -> Extent {
+        let below = self.device.dev.extent_at(Sector(self.start.0.saturating_add(at.0)));
+        let end = below.end.0.saturating_sub(self.start.0).clamp(at.0.saturating_add(1), self.len.0.max(at.0 + 1));
+        Extent { end: Sector(end), ..below }
     }
 }

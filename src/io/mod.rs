@@ -7,16 +7,18 @@
 mod buffer;
 mod dev_ref;
 mod error;
+mod extent;
 mod limits;
 mod request;
 
 pub use buffer::{ReadBuf, WriteBuf};
 pub use dev_ref::{DevRef, DeviceNumber, OpenDevice};
 pub use error::{Errno, IoError, IoResult};
+pub use extent::Extent;
 pub use limits::Limits;
 pub use request::{Flags, Op, OpKind, Request};
 
-use crate::unit::Sectors;
+use crate::unit::{Sector, Sectors};
 
 /// A block device: a file, a stretch of memory, a mapped device.
 pub trait BlockDev: Send + Sync {
@@ -33,4 +35,10 @@ pub trait BlockDev: Send + Sync {
     /// request would have to wait on time or on a person. A request refused so may have been carried out in
     /// part and is to be submitted again as a whole.
     fn submit(&self, request: Request<'_>) -> IoResult;
+
+    /// Whether data or a hole lies at `at`, a sector of the device, and up to where. A device that does not
+    /// know says data.
+    fn extent_at(&self, _at: Sector) -> Extent {
+        Extent::data(Sector(self.capacity().0))
+    }
 }

@@ -1,0 +1,167 @@
+//! The contract of a target: what one row of a table is made of.
+//!
+//! A target is one file in `targets/`: an implementation of [`Target`], its [`TargetKind`] and its tests. It sees
+//! requests inside its row, `at` counted from the row's start, cut at the boundary it declares. Everything that
+//! targets have in common (bounds, splitting, zeroes by writing, flushing, counters) is done above it.
+
+mod arguments;
+mod naming;
+
+pub use arguments::{Access, BuildArgs, BuildError, DeviceOpener, OpenError, split_words};
+pub use naming::{Naming, escape_word};
+
+use crate::io::{DevRef, Errno, Extent, IoResult, Limits, Request};
+use crate::unit::{Sector, Sectors};
+
+/// One row of a table, bound to its devices.
+pub trait Target: Send + Sync {
+    /// Carries out a request inside the row; `request.at` counts from the row's start. A flush comes only to
+    /// a target that [flushes by itself](Target::flushes_itself).
+    ///
+    /// # Errors
+    /// As for [`crate::io::BlockDev::submit`].
+    fn submit(&self, request: Request<'_>) -> IoResult;
+
+    /// The target's arguments, exactly as its `build` parses them.
+    fn args(&self, naming: Naming) -> String;
+
+    /// Visits every stretch of a device that the target uses.
+    fn devices<'s>(&'s self, visit: &mut dyn FnMut(&'s DevRef));
+
+    /// The status line after the target's name; empty where there is nothing to report.
+    fn status(&self, _naming: Naming) -> String {
+        String::new()
+    }
+
+    /// Answers a message, with the reply or nothing.
+    ///
+    /// # Errors
+    /// EINVAL with the kernel's text for a message the target does not know.
+    fn message(&self, _words: &[&str]) -> Result<String, MessageError> {
+        Err(MessageError::unsupported())
+    }
+
+    /// Adds the target's own wishes to the limits stacked from its devices.
+    fn limits(&self, _stacked: &mut Limits) {}
+
+    /// Requests are cut at multiples of this many sectors from the row's start.
+    fn max_io_len(&self) -> Option<Sectors> {
+        None
+    }
+
+    /// True where a flush is more than flushing each device once: it then comes to [`Target::submit`].
+    fn flushes_itself(&self) -> bool {
+        false
+    }
+
+    /// What lies at `at`, and where that ends, for whoever looks for holes.
+    fn extent_at(&self, at: Sector, row_len: Sectors) -> Extent {
+        let _ = at;
+        Extent::data(Sector(row_len.0))
+    }
+
+    /// What the target does when its device is suspended and resumed.
+    fn lifecycle(&self) -> Option<&dyn Lifecycle> {
+        None
+    }
+}
+
+/// Suspend and resume, in the kernel's order: presuspend, (requests drain), postsuspend; preresume, resume.
+pub trait Lifecycle: Send + Sync {
+    /// Before new requests are held back. With `noflush` requests in flight may be given back.
+    fn presuspend(&self, _noflush: bool) {}
+    /// After [`Lifecycle::presuspend`], where the suspend is given up.
+    fn presuspend_undo(&self) {}
+    /// After the last request has left.
+    fn postsuspend(&self) {}
+    /// Before requests are let in.
+    ///
+    /// # Errors
+    /// The device then stays suspended, with the new table.
+    fn preresume(&self) -> Result<(), Errno> {
+        Ok(())
+    }
+    /// Just before requests are let in; cannot fail.
+    fn resume(&self) {}
+}
+
+/// A kind of target: one entry of the registry in `targets/mod.rs`.
+#[derive(Debug)]
+pub struct TargetKind {
+    /// The name in table lines.
+    pub name: &'static str,
+    /// Version, as `dmsetup targets` shows it.
+    pub version: [u32; 3],
+    /// One line for help and the index of the documentation.
+    pub summary: &'static str,
+    /// The arguments, as documentation writes them.
+    pub syntax: &'static str,
+    /// Rules for tables that hold it.
+    pub rules: Rules,
+    /// Reads the arguments and opens the devices.
+    pub build: fn(&mut BuildArgs<'_>) -> Result<Box<dyn Target>, BuildError>,
+    /// Rows for the model test, which every kind must pass.
+    pub model: &'static [ModelRow],
+}
+
+/// Rules that a kind imposes on the table it stands in.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Rules {
+    /// Must be the only row of its table.
+    pub singleton: bool,
+    /// Cannot be swapped for another kind on a live device.
+    pub immutable: bool,
+    /// May replace an immutable kind.
+    pub wildcard: bool,
+    /// Refused in a read-only table.
+    pub always_writeable: bool,
+}
+
+/// A row that the model test builds and plays at random.
+#[derive(Clone, Copy, Debug)]
+pub struct ModelRow {
+    /// Length of the row, sectors.
+    pub len: u64,
+    /// Arguments; `{0}`, `{1}` ... stand for memory devices of [`ModelRow::DEVICE_LEN`].
+    pub args: &'static str,
+    /// What the device must behave like.
+    pub behaves: Behaviour,
+}
+
+impl ModelRow {
+    /// Length of each memory device a row may use.
+    pub const DEVICE_LEN: Sectors = Sectors(4096);
+}
+
+/// What a device under test behaves like.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Behaviour {
+    /// Reads give what was last written.
+    Disk,
+    /// Writes are accepted and dropped, reads give zeroes.
+    DropsWrites,
+    /// Every request fails with EIO.
+    Fails,
+}
+
+/// Tells the device that something happened which `dmsetup wait` waits for.
+pub trait EventSink: Send + Sync {
+    /// Counts an event and wakes the waiters.
+    fn raise(&self);
+}
+
+/// Why a message was refused.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MessageError {
+    /// The errno the kernel gives.
+    pub errno: Errno,
+    /// The kernel's text.
+    pub text: String,
+}
+
+impl MessageError {
+    /// A message to a target that takes none.
+    pub fn unsupported() -> MessageError {
+        MessageError { errno: Errno::INVAL, text: "Target type does not support messages".into() }
+    }
+}

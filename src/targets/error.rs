@@ -1,0 +1,45 @@
+//! `error` or `error <dev> <offset>`: every request fails with EIO.
+//!
+//! Keeps nothing. The second form only borrows the device's limits and size check. It may take the place of any
+//! other kind, which is how `wipe_table` gets users off a device.
+
+use crate::io::{DevRef, IoError, IoResult, Request};
+use crate::target::{Behaviour, BuildArgs, BuildError, ModelRow, Naming, Rules, Target, TargetKind};
+
+/// The registry's entry.
+pub static KIND: TargetKind = TargetKind {
+    name: "error",
+    version: [1, 7, 0],
+    summary: "fails every request",
+    syntax: "error [<dev> <offset>]",
+    rules: Rules { singleton: false, immutable: false, wildcard: true, always_writeable: false },
+    build,
+    model: &[ModelRow { len: 64, args: "", behaves: Behaviour::Fails }],
+};
+
+struct Failing {
+    borrowed: Option<DevRef>,
+}
+
+fn build(args: &mut BuildArgs<'_>) -> Result<Box<dyn Target>, BuildError> {
+    let borrowed = match args.left() {
+        2 => Some(args.device_range(args.len, "Device lookup failed", "Invalid device sector")?),
+        // Any other number of arguments is ignored, as the kernel does.
+        _ => None,
+    };
+    Ok(Box::new(Failing { borrowed }))
+}
+
+impl Target for Failing {
+    fn submit(&self, _request: Request<'_>) -> IoResult {
+        Err(IoError::IO)
+    }
+
+    fn args(&self, naming: Naming) -> String {
+        self.borrowed.as_ref().map_or_else(String::new, |range| format!("{} {}", naming.of(range), range.start()))
+    }
+
+    fn devices<'s>(&'s self, visit: &mut dyn FnMut(&'s DevRef)) {
+        self.borrowed.iter().for_each(visit);
+    }
+}

@@ -1,0 +1,13 @@
+//! The registry: every kind of target that a table may name, one file each.
+
+mod error;
+mod linear;
+mod striped;
+mod unstriped;
+mod zero;
+
+use crate::target::TargetKind;
+
+/// All kinds, in the order in which `dmsetup targets` shows them: the one registered last comes first.
+pub static KINDS: &[&TargetKind] =
+    &[&zero::KIND, &unstriped::KIND, &striped::KIND, &linear::KIND, &error::KIND];

@@ -1,0 +1,236 @@
+//! `striped <#stripes> <chunk_sectors> [<dev> <offset>]{#stripes}`: chunks dealt over devices in turn.
+//!
+//! Keeps nothing on disk. A request over several chunks goes to each stripe as one (vectored) request: the
+//! chunks of a stripe lie one after the other there. An I/O error marks its stripe `D` in the status.
+
+use crate::io::{DevRef, Extent, Flags, IoError, IoResult, Limits, Op, ReadBuf, Request, WriteBuf};
+use crate::sync::{Arc, AtomicU32, Ordering};
+use crate::target::{
+    Behaviour, BuildArgs, BuildError, EventSink, ModelRow, Naming, Rules, Target, TargetKind,
+};
+use crate::unit::{SECTOR_SIZE, Sector, Sectors};
+
+/// The registry's entry.
+pub static KIND: TargetKind = TargetKind {
+    name: "striped",
+    version: [1, 6, 0],
+    summary: "chunks dealt over several devices in turn",
+    syntax: "striped <#stripes> <chunk_sectors> [<dev> <offset>]{#stripes}",
+    rules: Rules { singleton: false, immutable: false, wildcard: false, always_writeable: false },
+    build,
+    model: &[
+        ModelRow { len: 441, args: "3 7 {0} 0 {1} 8 {2} 16", behaves: Behaviour::Disk },
+        ModelRow { len: 2048, args: "2 128 {0} 3 {1} 5", behaves: Behaviour::Disk },
+        ModelRow { len: 64, args: "1 8 {0} 1", behaves: Behaviour::Disk },
+    ],
+};
+
+/// Errors of one stripe beyond which no further event is raised (dm-stripe.c: DM_IO_ERROR_THRESHOLD).
+const EVENTS_PER_STRIPE: u32 = 15;
+
+struct Striped {
+    stripes: Vec<Stripe>,
+    chunk: u64,
+    events: Arc<dyn EventSink>,
+}
+
+struct Stripe {
+    range: DevRef,
+    errors: AtomicU32,
+}
+
+fn build(args: &mut BuildArgs<'_>) -> Result<Box<dyn Target>, BuildError> {
+    args.check_count(|left| left >= 2, "Not enough arguments", KIND.syntax)?;
+    let count = args.positive_u32("Invalid stripe count", "a number of stripes")?;
+    let chunk = args.positive_u32("Invalid chunk_size", "a chunk size in sectors")?;
+    let (count_sectors, chunk) = (u64::from(count), u64::from(chunk));
+    if !args.len.0.is_multiple_of(count_sectors) {
+        return Err(args.refuse(
+            "Target length not divisible by number of stripes",
+            format!("a length that is a multiple of {count} stripes, not {}", args.len),
+        ));
+    }
+    let stripe_len = args.len.0 / count_sectors;
+    if !stripe_len.is_multiple_of(chunk) {
+        return Err(args.refuse(
+            "Target length not divisible by chunk size",
+            format!("a length per stripe that is a multiple of {chunk} sectors, not {stripe_len}"),
+        ));
+    }
+    args.check_count(
+        |left| left as u64 == 2 * count_sectors,
+        "Not enough destinations specified",
+        &format!("a device and its first sector for each of {count} stripes"),
+    )?;
+    let stripes = (0..count)
+        .map(|_| {
+            let text = "Couldn't parse stripe destination";
+            let range = args.device_range(Sectors(stripe_len), text, text)?;
+            Ok(Stripe { range, errors: AtomicU32::new(0) })
+        })
+        .collect::<Result<Vec<_>, BuildError>>()?;
+    Ok(Box::new(Striped { stripes, chunk, events: args.events.clone() }))
+}
+
+impl Striped {
+    /// The stripe that holds the sector `at` of the row, and the sector there.
+    #[inline]
+    fn place(&self, at: Sector) -> (usize, Sector) {
+        let count = self.stripes.len() as u64;
+        let (chunk, inside) = (at.0 / self.chunk, at.0 % self.chunk);
+        ((chunk % count) as usize, Sector(chunk / count * self.chunk + inside))
+    }
+
+    fn submit_to(&self, stripe: usize, request: Request<'_>) -> IoResult {
+        let stripe = &self.stripes[stripe];
+        stripe.range.submit(request).inspect_err(|&error| {
+            if error != IoError::UNSUPPORTED && !error.is_put_off() {
+                let before = stripe.errors.fetch_add(1, Ordering::Relaxed);
+                if before + 1 < EVENTS_PER_STRIPE {
+                    self.events.raise();
+                }
+            }
+        })
+    }
+
+    /// Where on stripe `index` the part of a range of the row begins or ends, if the range does at `at`: a place
+    /// on another stripe counts as the nearest chunk boundary of this one (dm-stripe.c: stripe_map_range_sector).
+    fn boundary(&self, index: usize, at: Sector) -> Sector {
+        let (stripe, sector) = self.place(at);
+        if stripe == index {
+            return sector;
+        }
+        let chunk_start = sector.0 / self.chunk * self.chunk;
+        Sector(if index < stripe { chunk_start + self.chunk } else { chunk_start })
+    }
+
+    /// Cuts a range of the row at chunk boundaries and hands each piece's stripe, place there and length to `deal`.
+    fn deal(&self, mut at: Sector, end: Sector, mut deal: impl FnMut(usize, Sector, Sectors)) {
+        while at < end {
+            let len = Sectors((self.chunk - at.0 % self.chunk).min(end.0 - at.0));
+            let (stripe, sector) = self.place(at);
+            deal(stripe, sector, len);
+            at = at + len;
+        }
+    }
+
+    /// Carries out one request on each of several stripes.
+    fn submit_all<'d>(&self, requests: impl Iterator<Item = (usize, Request<'d>)>) -> IoResult {
+        let mut result = Ok(());
+        for (stripe, request) in requests {
+            result = result.and(self.submit_to(stripe, request));
+        }
+        result
+    }
+
+    fn submit_range<'d>(&self, at: Sector, end: Sector, make: impl Fn(Sector, Sectors) -> Request<'d>) -> IoResult {
+        self.submit_all((0..self.stripes.len()).filter_map(|stripe| {
+            let (begin, end) = (self.boundary(stripe, at), self.boundary(stripe, end));
+            (begin < end).then(|| (stripe, make(begin, end - begin)))
+        }))
+    }
+
+    fn submit_read(&self, at: Sector, end: Sector, buffer: ReadBuf<'_>, flags: Flags) -> IoResult {
+        let mut shares = self.shares();
+        let mut rest = buffer;
+        self.deal(at, end, |stripe, sector, len| {
+            let (piece, after) = std::mem::take(&mut rest).split_at(len.to_bytes());
+            shares[stripe].add(sector, piece.into_pieces());
+            rest = after;
+        });
+        self.submit_all(shares.into_iter().enumerate().filter_map(|(stripe, share)| {
+            let buffer = ReadBuf::from_pieces(share.pieces);
+            share.at.map(|at| (stripe, Request::read(at, buffer).with_flags(flags)))
+        }))
+    }
+
+    fn submit_write(&self, at: Sector, end: Sector, buffer: WriteBuf<'_>, flags: Flags) -> IoResult {
+        let mut shares = self.shares();
+        let mut rest = buffer;
+        self.deal(at, end, |stripe, sector, len| {
+            let (piece, after) = std::mem::take(&mut rest).split_at(len.to_bytes());
+            shares[stripe].add(sector, piece.into_pieces());
+            rest = after;
+        });
+        self.submit_all(shares.into_iter().enumerate().filter_map(|(stripe, share)| {
+            let buffer = WriteBuf::from_pieces(share.pieces);
+            share.at.map(|at| (stripe, Request::write(at, buffer).with_flags(flags)))
+        }))
+    }
+
+    fn shares<T>(&self) -> Vec<Share<T>> {
+        self.stripes.iter().map(|_| Share { at: None, pieces: Vec::new() }).collect()
+    }
+}
+
+/// What one stripe gets of a request: where it begins there, and its data in pieces.
+struct Share<T> {
+    at: Option<Sector>,
+    pieces: Vec<T>,
+}
+
+impl<T> Share<T> {
+    fn add(&mut self, at: Sector, pieces: Vec<T>) {
+        self.at.get_or_insert(at);
+        self.pieces.extend(pieces);
+    }
+}
+
+impl Target for Striped {
+    fn submit(&self, mut request: Request<'_>) -> IoResult {
+        let (at, end, flags) = (request.at, request.end(), request.flags);
+        if at.0 % self.chunk + request.len.0 <= self.chunk {
+            let (stripe, sector) = self.place(at);
+            request.at = sector;
+            return self.submit_to(stripe, request);
+        }
+        match request.op {
+            Op::Read(buffer) => self.submit_read(at, end, buffer, flags),
+            Op::Write(buffer) => self.submit_write(at, end, buffer, flags),
+            Op::Discard => self.submit_range(at, end, |at, len| Request::discard(at, len).with_flags(flags)),
+            Op::WriteZeroes { may_unmap } => self.submit_range(at, end, |at, len| {
+                Request::write_zeroes(at, len, may_unmap).with_flags(flags)
+            }),
+            // The core flushes the devices by itself.
+            Op::Flush => Ok(()),
+        }
+    }
+
+    fn args(&self, naming: Naming) -> String {
+        let mut args = format!("{} {}", self.stripes.len(), self.chunk);
+        for stripe in &self.stripes {
+            args.push_str(&format!(" {} {}", naming.of(&stripe.range), stripe.range.start()));
+        }
+        args
+    }
+
+    fn status(&self, naming: Naming) -> String {
+        let mut status = self.stripes.len().to_string();
+        for stripe in &self.stripes {
+            status.push(' ');
+            status.push_str(&naming.of(&stripe.range));
+        }
+        status.push_str(" 1 ");
+        status.extend(self.stripes.iter().map(|stripe| {
+            if stripe.errors.load(Ordering::Relaxed) == 0 { 'A' } else { 'D' }
+        }));
+        status
+    }
+
+    fn devices<'s>(&'s self, visit: &mut dyn FnMut(&'s DevRef)) {
+        self.stripes.iter().for_each(|stripe| visit(&stripe.range));
+    }
+
+    fn limits(&self, stacked: &mut Limits) {
+        let chunk_bytes = u32::try_from(self.chunk * SECTOR_SIZE).unwrap_or(0);
+        let width = u32::try_from(self.stripes.len()).ok().and_then(|count| chunk_bytes.checked_mul(count));
+        stacked.stack(&Limits { io_min: chunk_bytes, io_opt: width.unwrap_or(0), ..Limits::STACKING });
+    }
+
+    fn extent_at(&self, at: Sector, row_len: Sectors) -> Extent {
+        let (stripe, sector) = self.place(at);
+        let below = self.stripes[stripe].range.extent_at(sector);
+        let in_chunk = (below.end - sector).0.min(self.chunk - at.0 % self.chunk);
+        Extent { end: Sector((at.0 + in_chunk).min(row_len.0)), ..below }
+    }
+}
