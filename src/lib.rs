@@ -2,6 +2,7 @@
 
 pub mod io;
 pub mod sync;
+pub mod table;
 pub mod target;
 pub mod targets;
 pub mod unit;

@@ -1,0 +1,151 @@
+//! A table: rows, each a target bound to its devices, one after the other without a gap.
+//!
+//! The table finds the row of a request, cuts requests at rows and at the boundaries targets declare, writes
+//! zeroes where a target cannot, and flushes every device below once. A request inside one row (the usual
+//! case) allocates nothing.
+
+mod build;
+mod error;
+mod submit;
+
+pub use build::{RowSpec, TableContext};
+pub use error::{TableError, errno_name};
+
+use crate::io::{DeviceNumber, Extent, Limits, OpenDevice};
+use crate::sync::Arc;
+use crate::target::{Access, Lifecycle, Naming, Target, TargetKind};
+use crate::unit::{Sector, Sectors};
+
+/// An accepted table.
+pub struct Table {
+    rows: Vec<Row>,
+    /// End of each row, for the search: contiguous, so that 100,000 rows stay in few cache lines.
+    ends: Vec<u64>,
+    len: Sectors,
+    access: Access,
+    limits: Limits,
+    /// Every device once, in the order in which rows opened them.
+    devices: Vec<Arc<OpenDevice>>,
+    /// Devices that the core flushes by itself.
+    flushed: Vec<Arc<OpenDevice>>,
+    /// Rows whose target flushes by itself.
+    flushing_rows: Vec<usize>,
+}
+
+/// One row of a table.
+pub struct Row {
+    start: Sector,
+    len: Sectors,
+    kind: &'static TargetKind,
+    target: Box<dyn Target>,
+    limits: Limits,
+    max_io_len: Option<Sectors>,
+}
+
+impl Row {
+    /// First sector.
+    pub fn start(&self) -> Sector {
+        self.start
+    }
+
+    /// Length.
+    pub fn len(&self) -> Sectors {
+        self.len
+    }
+
+    /// True for a row without sectors, which no table accepts.
+    pub fn is_empty(&self) -> bool {
+        self.len.is_zero()
+    }
+
+    /// Its kind.
+    pub fn kind(&self) -> &'static TargetKind {
+        self.kind
+    }
+
+    /// Its target.
+    pub fn target(&self) -> &dyn Target {
+        &*self.target
+    }
+
+    /// The line as `dmsetup table` shows it, without start and length: type, space, arguments.
+    pub fn table_line(&self, naming: Naming) -> String {
+        self.target.args(naming)
+    }
+
+    fn end(&self) -> Sector {
+        self.start + self.len
+    }
+}
+
+impl Table {
+    /// Length of the device under this table.
+    pub fn len(&self) -> Sectors {
+        self.len
+    }
+
+    /// True for a table of no sectors, which is never built.
+    pub fn is_empty(&self) -> bool {
+        self.len.is_zero()
+    }
+
+    /// The rows, in order.
+    pub fn rows(&self) -> &[Row] {
+        &self.rows
+    }
+
+    /// Whether the table may write.
+    pub fn access(&self) -> Access {
+        self.access
+    }
+
+    /// Limits stacked from all rows.
+    pub fn limits(&self) -> Limits {
+        self.limits
+    }
+
+    /// Every device that the table holds open, once, in the order in which rows opened them.
+    pub fn devices(&self) -> &[Arc<OpenDevice>] {
+        &self.devices
+    }
+
+    /// The kind that must not be swapped for another on a live device, if the table holds one.
+    pub fn immutable_kind(&self) -> Option<&'static TargetKind> {
+        self.rows.iter().map(|row| row.kind).find(|kind| kind.rules.immutable)
+    }
+
+    /// The kind of a table of one row that may take the place of an immutable one.
+    pub fn is_wildcard(&self) -> bool {
+        self.rows.first().is_some_and(|row| row.kind.rules.wildcard)
+    }
+
+    /// The row that holds the sector `at`.
+    pub fn row_at(&self, at: Sector) -> Option<&Row> {
+        match &self.rows[..] {
+            [only] => (at.0 < only.len.0).then_some(only),
+            rows => rows.get(self.ends.partition_point(|&end| end <= at.0)),
+        }
+    }
+
+    /// What lies at `at` and up to where.
+    pub fn extent_at(&self, at: Sector) -> Extent {
+        let Some(row) = self.row_at(at) else {
+            return Extent::hole(Sector(at.0.saturating_add(1)));
+        };
+        let inside = row.target.extent_at(Sector(at.0 - row.start.0), row.len);
+        Extent { end: Sector(row.start.0 + inside.end.0.min(row.len.0)), ..inside }
+    }
+
+    /// Targets that take part in suspend and resume.
+    pub fn lifecycles(&self) -> impl Iterator<Item = &dyn Lifecycle> {
+        self.rows.iter().filter_map(|row| row.target.lifecycle())
+    }
+
+    /// Numbers of the devices, latest first, as the kernel lists dependencies.
+    pub fn dependencies(&self) -> impl Iterator<Item = DeviceNumber> {
+        self.devices.iter().rev().map(|device| device.number)
+    }
+}
+
+#[cfg(test)]
+mod tests;
