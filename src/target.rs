@@ -162,6 +162,9 @@ pub struct MessageError {
 impl MessageError {
     /// A message to a target that takes none.
     pub fn unsupported() -> MessageError {
-        MessageError { errno: Errno::INVAL, text: "Target type does not support messages".into() }
+        MessageError {
+            errno: Errno::INVAL,
+            text: "Target type does not support messages".into(),
+        }
     }
 }

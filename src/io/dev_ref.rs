@@ -48,7 +48,12 @@ impl DevRef {
     /// `len` sectors of `device` from `start`. Whether they lie on the device is checked when the table is
     /// complete, as the kernel does.
     pub fn new(device: Arc<OpenDevice>, start: Sector, len: Sectors) -> DevRef {
-        DevRef { device, start, len, checked: len }
+        DevRef {
+            device,
+            start,
+            len,
+            checked: len,
+        }
     }
 
     /// The same stretch, of which only the first `checked` sectors must lie on the device for a table to be
@@ -98,14 +103,27 @@ impl DevRef {
             Some(end) if end.0 <= self.len.0 => {}
             _ => return Err(IoError::IO),
         }
-        request.at = self.start.checked_add(Sectors(request.at.0)).ok_or(IoError::IO)?;
+        request.at = self
+            .start
+            .checked_add(Sectors(request.at.0))
+            .ok_or(IoError::IO)?;
         self.device.dev.submit(request)
     }
 
     /// What lies at `at`, a sector of this stretch, and where in this stretch that ends.
     pub fn extent_at(&self, at: Sector) -> Extent {
-        let below = self.device.dev.extent_at(Sector(self.start.0.saturating_add(at.0)));
-        let end = below.end.0.saturating_sub(self.start.0).clamp(at.0.saturating_add(1), self.len.0.max(at.0 + 1));
-        Extent { end: Sector(end), ..below }
+        let below = self
+            .device
+            .dev
+            .extent_at(Sector(self.start.0.saturating_add(at.0)));
+        let end = below
+            .end
+            .0
+            .saturating_sub(self.start.0)
+            .clamp(at.0.saturating_add(1), self.len.0.max(at.0 + 1));
+        Extent {
+            end: Sector(end),
+            ..below
+        }
     }
 }

@@ -34,6 +34,11 @@ pub enum Op<'a> {
     },
 }
 
+impl OpKind {
+    /// The operations that change what the device holds.
+    pub const CHANGES: [OpKind; 3] = [OpKind::Write, OpKind::Discard, OpKind::WriteZeroes];
+}
+
 /// The operations without their buffers, for counters and for asking what a device can do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum OpKind {

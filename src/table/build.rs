@@ -47,13 +47,18 @@ impl Table {
         if rows.is_empty() {
             return Err(TableError {
                 expected: Some("at least one row".into()),
-                ..refusal(Errno::INVAL, vec!["ioctl: populate_table: no targets specified".into()])
+                ..refusal(
+                    Errno::INVAL,
+                    vec!["ioctl: populate_table: no targets specified".into()],
+                )
             });
         }
         let mut built = Vec::with_capacity(rows.len());
         for (index, spec) in rows.iter().enumerate() {
-            let row = add_row(&built, spec, context)
-                .map_err(|error| TableError { row: Some(row_number(index)), ..error })?;
+            let row = add_row(&built, spec, context).map_err(|error| TableError {
+                row: Some(row_number(index)),
+                ..error
+            })?;
             built.push(row);
         }
         complete(built, context)
@@ -65,13 +70,23 @@ fn row_number(index: usize) -> u32 {
 }
 
 fn refusal(errno: Errno, messages: Vec<String>) -> TableError {
-    TableError { errno, messages, row: None, word: None, found: None, expected: None }
+    TableError {
+        errno,
+        messages,
+        row: None,
+        word: None,
+        found: None,
+        expected: None,
+    }
 }
 
 /// A row refused while it is added.
 fn refuse_row(context: &TableContext<'_>, text: &str) -> TableError {
     let line = format!("table: {}: {text}", context.number);
-    refusal(Errno::INVAL, vec![line, "ioctl: error adding target to table".into()])
+    refusal(
+        Errno::INVAL,
+        vec![line, "ioctl: error adding target to table".into()],
+    )
 }
 
 fn add_row(before: &[Row], spec: &RowSpec, context: &TableContext<'_>) -> Result<Row, TableError> {
@@ -82,28 +97,66 @@ fn add_row(before: &[Row], spec: &RowSpec, context: &TableContext<'_>) -> Result
         ..refuse_row(context, text)
     };
     if let Some(single) = before.iter().find(|row| row.kind.rules.singleton) {
-        let text = format!("target type {} must appear alone in table", single.kind.name);
+        let text = format!(
+            "target type {} must appear alone in table",
+            single.kind.name
+        );
         return Err(refuse(3, &text, spec.kind.clone(), "no further row"));
     }
     if spec.len.is_zero() {
-        return Err(refuse(2, "zero-length target", "0".into(), "a length of at least 1 sector"));
+        return Err(refuse(
+            2,
+            "zero-length target",
+            "0".into(),
+            "a length of at least 1 sector",
+        ));
     }
-    if spec.start.checked_add(spec.len).is_none_or(|end| end.0 > MAX_SECTORS.0) {
+    if spec
+        .start
+        .checked_add(spec.len)
+        .is_none_or(|end| end.0 > MAX_SECTORS.0)
+    {
         let expected = format!("an end at sector {MAX_SECTORS} or before");
-        return Err(refuse(2, "too large device", spec.len.to_string(), &expected));
+        return Err(refuse(
+            2,
+            "too large device",
+            spec.len.to_string(),
+            &expected,
+        ));
     }
     let Some(kind) = context.kinds.iter().find(|kind| kind.name == spec.kind) else {
         let text = format!("{}: unknown target type", spec.kind);
         let known: Vec<_> = context.kinds.iter().map(|kind| kind.name).collect();
-        return Err(refuse(3, &text, spec.kind.clone(), &format!("one of {}", known.join(", "))));
+        return Err(refuse(
+            3,
+            &text,
+            spec.kind.clone(),
+            &format!("one of {}", known.join(", ")),
+        ));
     };
     if kind.rules.singleton && !before.is_empty() {
-        let text = format!("{}: singleton target type must appear alone in table", kind.name);
-        return Err(refuse(3, &text, spec.kind.clone(), "a table of this row alone"));
+        let text = format!(
+            "{}: singleton target type must appear alone in table",
+            kind.name
+        );
+        return Err(refuse(
+            3,
+            &text,
+            spec.kind.clone(),
+            "a table of this row alone",
+        ));
     }
     if kind.rules.always_writeable && context.access == Access::ReadOnly {
-        let text = format!("{}: target type may not be included in a read-only table", kind.name);
-        return Err(refuse(3, &text, spec.kind.clone(), "a table that is not read-only"));
+        let text = format!(
+            "{}: target type may not be included in a read-only table",
+            kind.name
+        );
+        return Err(refuse(
+            3,
+            &text,
+            spec.kind.clone(),
+            "a table that is not read-only",
+        ));
     }
     if let Some(first) = before.first() {
         let mixed = [first.kind, kind]
@@ -111,15 +164,22 @@ fn add_row(before: &[Row], spec: &RowSpec, context: &TableContext<'_>) -> Result
             .find(|rules| rules.rules.immutable)
             .filter(|_| first.kind.name != kind.name);
         if mixed.is_some() {
-            let text =
-                format!("{}: immutable target type cannot be mixed with other target types", kind.name);
+            let text = format!(
+                "{}: immutable target type cannot be mixed with other target types",
+                kind.name
+            );
             return Err(refuse(3, &text, spec.kind.clone(), "rows of one type"));
         }
     }
     let expected_start = before.last().map_or(Sector(0), Row::end);
     if spec.start != expected_start {
         let text = format!("{}: Gap in table (-EINVAL)", kind.name);
-        return Err(refuse(1, &text, spec.start.to_string(), &format!("sector {expected_start}")));
+        return Err(refuse(
+            1,
+            &text,
+            spec.start.to_string(),
+            &format!("sector {expected_start}"),
+        ));
     }
     let words = split_words(&spec.params);
     let mut args = BuildArgs::new(
@@ -132,11 +192,27 @@ fn add_row(before: &[Row], spec: &RowSpec, context: &TableContext<'_>) -> Result
     let target = (kind.build)(&mut args).map_err(|error| refuse_arguments(context, kind, error))?;
     let limits = row_limits(&*target);
     let max_io_len = target.max_io_len();
-    Ok(Row { start: spec.start, len: spec.len, kind, target, limits, max_io_len })
+    Ok(Row {
+        start: spec.start,
+        len: spec.len,
+        kind,
+        target,
+        limits,
+        max_io_len,
+    })
 }
 
-fn refuse_arguments(context: &TableContext<'_>, kind: &TargetKind, error: BuildError) -> TableError {
-    let text = format!("{}: {} (-{})", kind.name, error.text, errno_name(error.errno));
+fn refuse_arguments(
+    context: &TableContext<'_>,
+    kind: &TargetKind,
+    error: BuildError,
+) -> TableError {
+    let text = format!(
+        "{}: {} (-{})",
+        kind.name,
+        error.text,
+        errno_name(error.errno)
+    );
     TableError {
         errno: error.errno,
         word: error.word,
@@ -172,10 +248,21 @@ fn complete(rows: Vec<Row>, context: &TableContext<'_>) -> Result<Table, TableEr
     }
     let devices = distinct_devices(rows.iter());
     let flushed = distinct_devices(rows.iter().filter(|row| !row.target.flushes_itself()));
-    let flushing_rows = (0..rows.len()).filter(|&index| rows[index].target.flushes_itself()).collect();
+    let flushing_rows = (0..rows.len())
+        .filter(|&index| rows[index].target.flushes_itself())
+        .collect();
     let ends: Vec<u64> = rows.iter().map(|row| row.end().0).collect();
     let len = Sectors(ends.last().copied().unwrap_or(0));
-    Ok(Table { rows, ends, len, access: context.access, limits, devices, flushed, flushing_rows })
+    Ok(Table {
+        rows,
+        ends,
+        len,
+        access: context.access,
+        limits,
+        devices,
+        flushed,
+        flushing_rows,
+    })
 }
 
 /// A table refused when all of its rows are there.
@@ -201,7 +288,11 @@ fn device_area_error(range: &DevRef) -> Option<String> {
     if device_len.is_zero() {
         return None;
     }
-    if start.0 >= device_len.0 || start.checked_add(len).is_none_or(|end| end.0 > device_len.0) {
+    if start.0 >= device_len.0
+        || start
+            .checked_add(len)
+            .is_none_or(|end| end.0 > device_len.0)
+    {
         return Some(format!(
             "{name} too small for target: start={start}, len={len}, dev_size={device_len}"
         ));
@@ -209,10 +300,14 @@ fn device_area_error(range: &DevRef) -> Option<String> {
     let block = range.limits().logical_block_size;
     let unaligned = |sectors: u64| sectors & (u64::from(block >> SECTOR_SHIFT).max(1) - 1) != 0;
     if unaligned(start.0) {
-        return Some(format!("start={start} not aligned to h/w logical block size {block} of {name}"));
+        return Some(format!(
+            "start={start} not aligned to h/w logical block size {block} of {name}"
+        ));
     }
     if unaligned(len.0) {
-        return Some(format!("len={len} not aligned to h/w logical block size {block} of {name}"));
+        return Some(format!(
+            "len={len} not aligned to h/w logical block size {block} of {name}"
+        ));
     }
     None
 }
@@ -231,7 +326,11 @@ fn alignment_error(rows: &[Row], limits: &Limits) -> Option<(usize, String)> {
             break;
         }
         next_start = (next_start + row.len.0) & (block - 1);
-        remaining = if next_start == 0 { 0 } else { block - next_start };
+        remaining = if next_start == 0 {
+            0
+        } else {
+            block - next_start
+        };
     }
     (remaining != 0).then(|| {
         let row = &rows[last];

@@ -29,7 +29,11 @@ impl fmt::Display for TableError {
         if let Some(word) = self.word {
             write!(f, "word {word}: ")?;
         }
-        f.write_str(self.messages.first().map_or("table refused", String::as_str))?;
+        f.write_str(
+            self.messages
+                .first()
+                .map_or("table refused", String::as_str),
+        )?;
         if let Some(expected) = &self.expected {
             write!(f, ": expected {expected}")?;
         }

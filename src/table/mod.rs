@@ -111,7 +111,10 @@ impl Table {
 
     /// The kind that must not be swapped for another on a live device, if the table holds one.
     pub fn immutable_kind(&self) -> Option<&'static TargetKind> {
-        self.rows.iter().map(|row| row.kind).find(|kind| kind.rules.immutable)
+        self.rows
+            .iter()
+            .map(|row| row.kind)
+            .find(|kind| kind.rules.immutable)
     }
 
     /// The kind of a table of one row that may take the place of an immutable one.
@@ -133,7 +136,10 @@ impl Table {
             return Extent::hole(Sector(at.0.saturating_add(1)));
         };
         let inside = row.target.extent_at(Sector(at.0 - row.start.0), row.len);
-        Extent { end: Sector(row.start.0 + inside.end.0.min(row.len.0)), ..inside }
+        Extent {
+            end: Sector(row.start.0 + inside.end.0.min(row.len.0)),
+            ..inside
+        }
     }
 
     /// Targets that take part in suspend and resume.

@@ -89,16 +89,18 @@ impl Row {
                         }
                     }
             }
-            OpKind::Flush | OpKind::Discard | OpKind::WriteZeroes => self.piece_len(request) == request.len,
+            OpKind::Flush | OpKind::Discard | OpKind::WriteZeroes => {
+                self.piece_len(request) == request.len
+            }
         }
     }
 
     /// How much of the request, which begins in this row, the target can have in one piece.
     fn piece_len(&self, request: &Request<'_>) -> Sectors {
         let to_end = self.end() - request.at;
-        let to_boundary = self
-            .max_io_len
-            .map_or(Sectors(u64::MAX), |boundary| Sectors(boundary.0 - (request.at - self.start).0 % boundary.0));
+        let to_boundary = self.max_io_len.map_or(Sectors(u64::MAX), |boundary| {
+            Sectors(boundary.0 - (request.at - self.start).0 % boundary.0)
+        });
         let most = match request.op.kind() {
             OpKind::Discard if self.limits.discards() => self.limits.max_discard,
             OpKind::WriteZeroes if self.limits.writes_zeroes() => self.limits.max_write_zeroes,
@@ -132,7 +134,8 @@ impl Row {
         while !left.is_zero() {
             let len = left.min(ZEROES_LEN);
             let zeroes = WriteBuf::new(&ZEROES[..len.to_bytes().0 as usize]);
-            self.target.submit(Request::write(at, zeroes).with_flags(request.flags))?;
+            self.target
+                .submit(Request::write(at, zeroes).with_flags(request.flags))?;
             at = at + len;
             left = left - len;
         }

@@ -76,7 +76,15 @@ impl<'a> BuildArgs<'a> {
         opener: &'a dyn DeviceOpener,
         events: Arc<dyn EventSink>,
     ) -> BuildArgs<'a> {
-        BuildArgs { start, len, access, events, words, next: 0, opener }
+        BuildArgs {
+            start,
+            len,
+            access,
+            events,
+            words,
+            next: 0,
+            opener,
+        }
     }
 
     /// How many words are left.
@@ -99,7 +107,9 @@ impl<'a> BuildArgs<'a> {
     pub fn refuse_last(&self, text: &str, expected: impl Into<String>) -> BuildError {
         let index = self.next.saturating_sub(1);
         BuildError {
-            word: Some(FIRST_ARGUMENT_WORD.saturating_add(u32::try_from(index).unwrap_or(u32::MAX))),
+            word: Some(
+                FIRST_ARGUMENT_WORD.saturating_add(u32::try_from(index).unwrap_or(u32::MAX)),
+            ),
             found: self.words.get(index).cloned(),
             ..self.refuse(text, expected)
         }
@@ -118,7 +128,11 @@ impl<'a> BuildArgs<'a> {
         if allowed(self.left()) {
             return Ok(());
         }
-        let plural = if self.left() == 1 { "argument" } else { "arguments" };
+        let plural = if self.left() == 1 {
+            "argument"
+        } else {
+            "arguments"
+        };
         Err(BuildError {
             found: Some(format!("{} {plural}", self.left())),
             ..self.refuse(text, expected)
@@ -130,7 +144,10 @@ impl<'a> BuildArgs<'a> {
     /// # Errors
     /// EINVAL with `text` where there is none.
     pub fn word(&mut self, text: &str, expected: &str) -> Result<&'a str, BuildError> {
-        let word = self.words.get(self.next).ok_or_else(|| self.refuse(text, expected))?;
+        let word = self
+            .words
+            .get(self.next)
+            .ok_or_else(|| self.refuse(text, expected))?;
         self.next += 1;
         Ok(word)
     }
@@ -142,7 +159,9 @@ impl<'a> BuildArgs<'a> {
     pub fn sector(&mut self, text: &str) -> Result<Sector, BuildError> {
         let expected = "a sector number (plain decimal)";
         let word = self.word(text, expected)?;
-        parse_digits(word).map(Sector).ok_or_else(|| self.refuse_last(text, expected))
+        parse_digits(word)
+            .map(Sector)
+            .ok_or_else(|| self.refuse_last(text, expected))
     }
 
     /// A number from 1 to 2^32 - 1 (as the kernel's kstrtouint reads it).
@@ -173,10 +192,12 @@ impl<'a> BuildArgs<'a> {
     /// The opener's errno with `text`.
     pub fn device(&mut self, text: &str) -> Result<Arc<OpenDevice>, BuildError> {
         let word = self.word(text, "a device")?;
-        self.opener.open(word, self.access).map_err(|error| BuildError {
-            errno: error.errno,
-            ..self.refuse_last(text, error.reason)
-        })
+        self.opener
+            .open(word, self.access)
+            .map_err(|error| BuildError {
+                errno: error.errno,
+                ..self.refuse_last(text, error.reason)
+            })
     }
 
     /// The device and the sector that the next two words name, `len` sectors of it. The kernel reads the
@@ -215,7 +236,9 @@ pub fn split_words(text: &str) -> Vec<String> {
     let mut chars = text.chars();
     while let Some(c) = chars.next() {
         match c {
-            '\\' => word.get_or_insert_default().push(chars.next().unwrap_or('\\')),
+            '\\' => word
+                .get_or_insert_default()
+                .push(chars.next().unwrap_or('\\')),
             c if c.is_ascii_whitespace() || c == '\u{b}' => words.extend(word.take()),
             c => word.get_or_insert_default().push(c),
         }

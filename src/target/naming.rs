@@ -18,7 +18,9 @@ impl Naming {
     pub fn of(self, device: &DevRef) -> String {
         match self {
             Naming::Numbers => device.device().number.to_string(),
-            Naming::Paths => escape_word(&String::from_utf8_lossy(device.device().path.as_os_str().as_bytes())),
+            Naming::Paths => escape_word(&String::from_utf8_lossy(
+                device.device().path.as_os_str().as_bytes(),
+            )),
         }
     }
 }

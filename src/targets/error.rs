@@ -4,7 +4,9 @@
 //! other kind, which is how `wipe_table` gets users off a device.
 
 use crate::io::{DevRef, IoError, IoResult, Request};
-use crate::target::{Behaviour, BuildArgs, BuildError, ModelRow, Naming, Rules, Target, TargetKind};
+use crate::target::{
+    Behaviour, BuildArgs, BuildError, ModelRow, Naming, Rules, Target, TargetKind,
+};
 
 /// The registry's entry.
 pub static KIND: TargetKind = TargetKind {
@@ -12,9 +14,18 @@ pub static KIND: TargetKind = TargetKind {
     version: [1, 7, 0],
     summary: "fails every request",
     syntax: "error [<dev> <offset>]",
-    rules: Rules { singleton: false, immutable: false, wildcard: true, always_writeable: false },
+    rules: Rules {
+        singleton: false,
+        immutable: false,
+        wildcard: true,
+        always_writeable: false,
+    },
     build,
-    model: &[ModelRow { len: 64, args: "", behaves: Behaviour::Fails }],
+    model: &[ModelRow {
+        len: 64,
+        args: "",
+        behaves: Behaviour::Fails,
+    }],
 };
 
 struct Failing {
@@ -36,7 +47,9 @@ impl Target for Failing {
     }
 
     fn args(&self, naming: Naming) -> String {
-        self.borrowed.as_ref().map_or_else(String::new, |range| format!("{} {}", naming.of(range), range.start()))
+        self.borrowed.as_ref().map_or_else(String::new, |range| {
+            format!("{} {}", naming.of(range), range.start())
+        })
     }
 
     fn devices<'s>(&'s self, visit: &mut dyn FnMut(&'s DevRef)) {

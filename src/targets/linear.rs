@@ -3,7 +3,9 @@
 //! Keeps nothing on disk and no order of its own: every request goes to the device, `offset` further on.
 
 use crate::io::{DevRef, Extent, IoResult, Request};
-use crate::target::{Behaviour, BuildArgs, BuildError, ModelRow, Naming, Rules, Target, TargetKind};
+use crate::target::{
+    Behaviour, BuildArgs, BuildError, ModelRow, Naming, Rules, Target, TargetKind,
+};
 use crate::unit::{Sector, Sectors};
 
 /// The registry's entry.
@@ -12,9 +14,18 @@ pub static KIND: TargetKind = TargetKind {
     version: [1, 4, 0],
     summary: "a stretch of a device",
     syntax: "linear <dev> <offset>",
-    rules: Rules { singleton: false, immutable: false, wildcard: false, always_writeable: false },
+    rules: Rules {
+        singleton: false,
+        immutable: false,
+        wildcard: false,
+        always_writeable: false,
+    },
     build,
-    model: &[ModelRow { len: 1000, args: "{0} 24", behaves: Behaviour::Disk }],
+    model: &[ModelRow {
+        len: 1000,
+        args: "{0} 24",
+        behaves: Behaviour::Disk,
+    }],
 };
 
 struct Linear {

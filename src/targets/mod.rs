@@ -9,5 +9,10 @@ mod zero;
 use crate::target::TargetKind;
 
 /// All kinds, in the order in which `dmsetup targets` shows them: the one registered last comes first.
-pub static KINDS: &[&TargetKind] =
-    &[&zero::KIND, &unstriped::KIND, &striped::KIND, &linear::KIND, &error::KIND];
+pub static KINDS: &[&TargetKind] = &[
+    &zero::KIND,
+    &unstriped::KIND,
+    &striped::KIND,
+    &linear::KIND,
+    &error::KIND,
+];

@@ -16,12 +16,29 @@ pub static KIND: TargetKind = TargetKind {
     version: [1, 6, 0],
     summary: "chunks dealt over several devices in turn",
     syntax: "striped <#stripes> <chunk_sectors> [<dev> <offset>]{#stripes}",
-    rules: Rules { singleton: false, immutable: false, wildcard: false, always_writeable: false },
+    rules: Rules {
+        singleton: false,
+        immutable: false,
+        wildcard: false,
+        always_writeable: false,
+    },
     build,
     model: &[
-        ModelRow { len: 441, args: "3 7 {0} 0 {1} 8 {2} 16", behaves: Behaviour::Disk },
-        ModelRow { len: 2048, args: "2 128 {0} 3 {1} 5", behaves: Behaviour::Disk },
-        ModelRow { len: 64, args: "1 8 {0} 1", behaves: Behaviour::Disk },
+        ModelRow {
+            len: 441,
+            args: "3 7 {0} 0 {1} 8 {2} 16",
+            behaves: Behaviour::Disk,
+        },
+        ModelRow {
+            len: 2048,
+            args: "2 128 {0} 3 {1} 5",
+            behaves: Behaviour::Disk,
+        },
+        ModelRow {
+            len: 64,
+            args: "1 8 {0} 1",
+            behaves: Behaviour::Disk,
+        },
     ],
 };
 
@@ -47,7 +64,10 @@ fn build(args: &mut BuildArgs<'_>) -> Result<Box<dyn Target>, BuildError> {
     if !args.len.0.is_multiple_of(count_sectors) {
         return Err(args.refuse(
             "Target length not divisible by number of stripes",
-            format!("a length that is a multiple of {count} stripes, not {}", args.len),
+            format!(
+                "a length that is a multiple of {count} stripes, not {}",
+                args.len
+            ),
         ));
     }
     let stripe_len = args.len.0 / count_sectors;
@@ -66,10 +86,17 @@ fn build(args: &mut BuildArgs<'_>) -> Result<Box<dyn Target>, BuildError> {
         .map(|_| {
             let text = "Couldn't parse stripe destination";
             let range = args.device_range(Sectors(stripe_len), text, text)?;
-            Ok(Stripe { range, errors: AtomicU32::new(0) })
+            Ok(Stripe {
+                range,
+                errors: AtomicU32::new(0),
+            })
         })
         .collect::<Result<Vec<_>, BuildError>>()?;
-    Ok(Box::new(Striped { stripes, chunk, events: args.events.clone() }))
+    Ok(Box::new(Striped {
+        stripes,
+        chunk,
+        events: args.events.clone(),
+    }))
 }
 
 impl Striped {
@@ -78,7 +105,10 @@ impl Striped {
     fn place(&self, at: Sector) -> (usize, Sector) {
         let count = self.stripes.len() as u64;
         let (chunk, inside) = (at.0 / self.chunk, at.0 % self.chunk);
-        ((chunk % count) as usize, Sector(chunk / count * self.chunk + inside))
+        (
+            (chunk % count) as usize,
+            Sector(chunk / count * self.chunk + inside),
+        )
     }
 
     fn submit_to(&self, stripe: usize, request: Request<'_>) -> IoResult {
@@ -101,7 +131,11 @@ impl Striped {
             return sector;
         }
         let chunk_start = sector.0 / self.chunk * self.chunk;
-        Sector(if index < stripe { chunk_start + self.chunk } else { chunk_start })
+        Sector(if index < stripe {
+            chunk_start + self.chunk
+        } else {
+            chunk_start
+        })
     }
 
     /// Cuts a range of the row at chunk boundaries and hands each piece's stripe, place there and length to `deal`.
@@ -123,7 +157,12 @@ impl Striped {
         result
     }
 
-    fn submit_range<'d>(&self, at: Sector, end: Sector, make: impl Fn(Sector, Sectors) -> Request<'d>) -> IoResult {
+    fn submit_range<'d>(
+        &self,
+        at: Sector,
+        end: Sector,
+        make: impl Fn(Sector, Sectors) -> Request<'d>,
+    ) -> IoResult {
         self.submit_all((0..self.stripes.len()).filter_map(|stripe| {
             let (begin, end) = (self.boundary(stripe, at), self.boundary(stripe, end));
             (begin < end).then(|| (stripe, make(begin, end - begin)))
@@ -138,13 +177,26 @@ impl Striped {
             shares[stripe].add(sector, piece.into_pieces());
             rest = after;
         });
-        self.submit_all(shares.into_iter().enumerate().filter_map(|(stripe, share)| {
-            let buffer = ReadBuf::from_pieces(share.pieces);
-            share.at.map(|at| (stripe, Request::read(at, buffer).with_flags(flags)))
-        }))
+        self.submit_all(
+            shares
+                .into_iter()
+                .enumerate()
+                .filter_map(|(stripe, share)| {
+                    let buffer = ReadBuf::from_pieces(share.pieces);
+                    share
+                        .at
+                        .map(|at| (stripe, Request::read(at, buffer).with_flags(flags)))
+                }),
+        )
     }
 
-    fn submit_write(&self, at: Sector, end: Sector, buffer: WriteBuf<'_>, flags: Flags) -> IoResult {
+    fn submit_write(
+        &self,
+        at: Sector,
+        end: Sector,
+        buffer: WriteBuf<'_>,
+        flags: Flags,
+    ) -> IoResult {
         let mut shares = self.shares();
         let mut rest = buffer;
         self.deal(at, end, |stripe, sector, len| {
@@ -152,14 +204,27 @@ impl Striped {
             shares[stripe].add(sector, piece.into_pieces());
             rest = after;
         });
-        self.submit_all(shares.into_iter().enumerate().filter_map(|(stripe, share)| {
-            let buffer = WriteBuf::from_pieces(share.pieces);
-            share.at.map(|at| (stripe, Request::write(at, buffer).with_flags(flags)))
-        }))
+        self.submit_all(
+            shares
+                .into_iter()
+                .enumerate()
+                .filter_map(|(stripe, share)| {
+                    let buffer = WriteBuf::from_pieces(share.pieces);
+                    share
+                        .at
+                        .map(|at| (stripe, Request::write(at, buffer).with_flags(flags)))
+                }),
+        )
     }
 
     fn shares<T>(&self) -> Vec<Share<T>> {
-        self.stripes.iter().map(|_| Share { at: None, pieces: Vec::new() }).collect()
+        self.stripes
+            .iter()
+            .map(|_| Share {
+                at: None,
+                pieces: Vec::new(),
+            })
+            .collect()
     }
 }
 
@@ -187,7 +252,9 @@ impl Target for Striped {
         match request.op {
             Op::Read(buffer) => self.submit_read(at, end, buffer, flags),
             Op::Write(buffer) => self.submit_write(at, end, buffer, flags),
-            Op::Discard => self.submit_range(at, end, |at, len| Request::discard(at, len).with_flags(flags)),
+            Op::Discard => self.submit_range(at, end, |at, len| {
+                Request::discard(at, len).with_flags(flags)
+            }),
             Op::WriteZeroes { may_unmap } => self.submit_range(at, end, |at, len| {
                 Request::write_zeroes(at, len, may_unmap).with_flags(flags)
             }),
@@ -199,7 +266,11 @@ impl Target for Striped {
     fn args(&self, naming: Naming) -> String {
         let mut args = format!("{} {}", self.stripes.len(), self.chunk);
         for stripe in &self.stripes {
-            args.push_str(&format!(" {} {}", naming.of(&stripe.range), stripe.range.start()));
+            args.push_str(&format!(
+                " {} {}",
+                naming.of(&stripe.range),
+                stripe.range.start()
+            ));
         }
         args
     }
@@ -212,7 +283,11 @@ impl Target for Striped {
         }
         status.push_str(" 1 ");
         status.extend(self.stripes.iter().map(|stripe| {
-            if stripe.errors.load(Ordering::Relaxed) == 0 { 'A' } else { 'D' }
+            if stripe.errors.load(Ordering::Relaxed) == 0 {
+                'A'
+            } else {
+                'D'
+            }
         }));
         status
     }
@@ -223,14 +298,23 @@ impl Target for Striped {
 
     fn limits(&self, stacked: &mut Limits) {
         let chunk_bytes = u32::try_from(self.chunk * SECTOR_SIZE).unwrap_or(0);
-        let width = u32::try_from(self.stripes.len()).ok().and_then(|count| chunk_bytes.checked_mul(count));
-        stacked.stack(&Limits { io_min: chunk_bytes, io_opt: width.unwrap_or(0), ..Limits::STACKING });
+        let width = u32::try_from(self.stripes.len())
+            .ok()
+            .and_then(|count| chunk_bytes.checked_mul(count));
+        stacked.stack(&Limits {
+            io_min: chunk_bytes,
+            io_opt: width.unwrap_or(0),
+            ..Limits::STACKING
+        });
     }
 
     fn extent_at(&self, at: Sector, row_len: Sectors) -> Extent {
         let (stripe, sector) = self.place(at);
         let below = self.stripes[stripe].range.extent_at(sector);
         let in_chunk = (below.end - sector).0.min(self.chunk - at.0 % self.chunk);
-        Extent { end: Sector((at.0 + in_chunk).min(row_len.0)), ..below }
+        Extent {
+            end: Sector((at.0 + in_chunk).min(row_len.0)),
+            ..below
+        }
     }
 }

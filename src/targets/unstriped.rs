@@ -4,7 +4,9 @@
 //! `#stripes` chunks further on than the one before.
 
 use crate::io::{DevRef, IoResult, Limits, Request};
-use crate::target::{Behaviour, BuildArgs, BuildError, ModelRow, Naming, Rules, Target, TargetKind};
+use crate::target::{
+    Behaviour, BuildArgs, BuildError, ModelRow, Naming, Rules, Target, TargetKind,
+};
 use crate::unit::{Sector, Sectors};
 
 /// The registry's entry.
@@ -13,11 +15,24 @@ pub static KIND: TargetKind = TargetKind {
     version: [1, 1, 0],
     summary: "one stripe of a striped device",
     syntax: "unstriped <#stripes> <chunk_sectors> <stripe#> <dev> <offset>",
-    rules: Rules { singleton: false, immutable: false, wildcard: false, always_writeable: false },
+    rules: Rules {
+        singleton: false,
+        immutable: false,
+        wildcard: false,
+        always_writeable: false,
+    },
     build,
     model: &[
-        ModelRow { len: 320, args: "3 16 1 {0} 5", behaves: Behaviour::Disk },
-        ModelRow { len: 700, args: "1 7 0 {0} 0", behaves: Behaviour::Disk },
+        ModelRow {
+            len: 320,
+            args: "3 16 1 {0} 5",
+            behaves: Behaviour::Disk,
+        },
+        ModelRow {
+            len: 700,
+            args: "1 7 0 {0} 0",
+            behaves: Behaviour::Disk,
+        },
     ],
 };
 
@@ -45,18 +60,29 @@ fn build(args: &mut BuildArgs<'_>) -> Result<Box<dyn Target>, BuildError> {
     if !args.len.0.is_multiple_of(chunk) {
         return Err(args.refuse(
             "Target length not divisible by chunk size",
-            format!("a length that is a multiple of {chunk} sectors, not {}", args.len),
+            format!(
+                "a length that is a multiple of {chunk} sectors, not {}",
+                args.len
+            ),
         ));
     }
     let Some(span) = (args.len.0 / chunk)
         .checked_mul(stripes)
         .and_then(|chunks| chunks.checked_add(stripe)?.checked_mul(chunk))
     else {
-        return Err(args.refuse("Invalid stripe count", "stripes that fit a device of 2^64 sectors"));
+        return Err(args.refuse(
+            "Invalid stripe count",
+            "stripes that fit a device of 2^64 sectors",
+        ));
     };
     // The kernel checks no more than `len` sectors of the device; what lies beyond its end fails when it is used.
     let range = DevRef::new(device, start, Sectors(span)).checked_for(args.len);
-    Ok(Box::new(Unstriped { range, stripes, chunk, stripe }))
+    Ok(Box::new(Unstriped {
+        range,
+        stripes,
+        chunk,
+        stripe,
+    }))
 }
 
 impl Target for Unstriped {
@@ -67,8 +93,17 @@ impl Target for Unstriped {
     }
 
     fn args(&self, naming: Naming) -> String {
-        let Unstriped { range, stripes, chunk, stripe } = self;
-        format!("{stripes} {chunk} {stripe} {} {}", naming.of(range), range.start())
+        let Unstriped {
+            range,
+            stripes,
+            chunk,
+            stripe,
+        } = self;
+        format!(
+            "{stripes} {chunk} {stripe} {} {}",
+            naming.of(range),
+            range.start()
+        )
     }
 
     fn devices<'s>(&'s self, visit: &mut dyn FnMut(&'s DevRef)) {

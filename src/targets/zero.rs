@@ -3,7 +3,9 @@
 //! Keeps nothing.
 
 use crate::io::{DevRef, Extent, IoResult, Limits, Op, Request};
-use crate::target::{Behaviour, BuildArgs, BuildError, ModelRow, Naming, Rules, Target, TargetKind};
+use crate::target::{
+    Behaviour, BuildArgs, BuildError, ModelRow, Naming, Rules, Target, TargetKind,
+};
 use crate::unit::{Sector, Sectors};
 
 /// The registry's entry.
@@ -12,9 +14,18 @@ pub static KIND: TargetKind = TargetKind {
     version: [1, 2, 0],
     summary: "reads zeroes, drops writes",
     syntax: "zero",
-    rules: Rules { singleton: false, immutable: false, wildcard: false, always_writeable: false },
+    rules: Rules {
+        singleton: false,
+        immutable: false,
+        wildcard: false,
+        always_writeable: false,
+    },
     build,
-    model: &[ModelRow { len: 512, args: "", behaves: Behaviour::DropsWrites }],
+    model: &[ModelRow {
+        len: 512,
+        args: "",
+        behaves: Behaviour::DropsWrites,
+    }],
 };
 
 struct Zero;

@@ -1,0 +1,384 @@
+//! A mapped device: two table slots, the gate in front of them, and the state machine that moves tables.
+//!
+//! A request passes the gate, finds the active table and is carried out by it. Control loads a table into the
+//! inactive slot, suspends (closes the gate and waits until nobody is inside) and resumes (swaps the slots and
+//! opens the gate), as the kernel's dm.c and dm-ioctl.c do.
+//!
+//! Lock order: `moves` (one suspend or resume at a time), gate, `slots` (held for a moment only).
+
+mod directory;
+mod events;
+pub mod gate;
+mod openers;
+
+pub use directory::{Change, Directory};
+pub use events::Events;
+pub use openers::Removal;
+
+use gate::Gate;
+use openers::Openers;
+
+use crate::io::{
+    BlockDev, Counters, DeviceNumber, Errno, Extent, IoError, IoResult, Limits, OpKind, Request,
+};
+use crate::sync::{Arc, ArcSwapOption, AtomicU64, Mutex, Ordering, RwLock};
+use crate::table::Table;
+use crate::target::Access;
+use crate::unit::{Sector, Sectors};
+
+/// A mapped device.
+pub struct Device {
+    id: u64,
+    number: DeviceNumber,
+    gate: Gate,
+    active: ArcSwapOption<Table>,
+    /// Length of the active table in sectors; stays when the table goes.
+    capacity: AtomicU64,
+    /// Changes of data that the last suspend has made durable.
+    made_durable: AtomicU64,
+    /// Guards suspend, resume and removal against each other; held while requests drain.
+    moves: Mutex<()>,
+    slots: Mutex<Slots>,
+    identity: RwLock<Identity>,
+    events: Arc<Events>,
+    openers: Openers,
+}
+
+#[derive(Default)]
+struct Slots {
+    inactive: Option<Arc<Table>>,
+    suspended: bool,
+    geometry: Option<String>,
+}
+
+/// Name and uuid, as stored (mangled by whoever gave them).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Identity {
+    /// The name.
+    pub name: String,
+    /// The uuid; empty where there is none.
+    pub uuid: String,
+}
+
+/// How a device is suspended.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SuspendOptions {
+    /// Requests in flight may be given back and wait; nothing is made durable.
+    pub noflush: bool,
+}
+
+/// What `dmsetup info` shows of a device.
+#[derive(Clone, Debug)]
+pub struct State {
+    /// The live table.
+    pub active: Option<Arc<Table>>,
+    /// The table that the next resume makes live.
+    pub inactive: Option<Arc<Table>>,
+    /// Requests are held back.
+    pub suspended: bool,
+    /// Removed at the last close.
+    pub deferred_remove: bool,
+    /// How many hold it open.
+    pub open_count: u32,
+    /// Events so far.
+    pub event_number: u32,
+}
+
+/// A table that a device refuses to load, with the kernel's text.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LoadError {
+    /// The errno the kernel gives.
+    pub errno: Errno,
+    /// The kernel's text.
+    pub text: String,
+}
+
+impl Device {
+    /// A device without a table: active, of length 0.
+    pub fn new(id: u64, number: DeviceNumber, identity: Identity) -> Device {
+        Device {
+            id,
+            number,
+            gate: Gate::new(),
+            active: ArcSwapOption::empty(),
+            capacity: AtomicU64::new(0),
+            made_durable: AtomicU64::new(0),
+            moves: Mutex::new(()),
+            slots: Mutex::new(Slots::default()),
+            identity: RwLock::new(identity),
+            events: Arc::new(Events::default()),
+            openers: Openers::default(),
+        }
+    }
+
+    /// The permanent number, never used again in this mount; the inode number of the file.
+    pub fn id(&self) -> u64 {
+        self.id
+    }
+
+    /// Major and minor number.
+    pub fn number(&self) -> DeviceNumber {
+        self.number
+    }
+
+    /// The name.
+    pub fn name(&self) -> String {
+        self.identity.read().name.clone()
+    }
+
+    /// Name and uuid.
+    pub fn identity(&self) -> Identity {
+        self.identity.read().clone()
+    }
+
+    /// Gives the device another name or a uuid. Only its owner, who keeps names unique, calls this.
+    pub fn set_identity(&self, identity: Identity) {
+        *self.identity.write() = identity;
+    }
+
+    /// Its events.
+    pub fn events(&self) -> &Arc<Events> {
+        &self.events
+    }
+
+    /// Who holds it open.
+    pub fn openers(&self) -> &Openers {
+        &self.openers
+    }
+
+    /// What has been asked of it.
+    pub fn counters(&self) -> Counters {
+        self.gate.counters()
+    }
+
+    /// The live table.
+    pub fn active(&self) -> Option<Arc<Table>> {
+        self.active.load_full()
+    }
+
+    /// True where writes are refused: the live table is read-only.
+    pub fn is_read_only(&self) -> bool {
+        self.active.load().as_ref().is_some_and(|table| table.access() == Access::ReadOnly)
+    }
+
+    /// Everything `info` shows, taken at one moment.
+    pub fn state(&self) -> State {
+        let (open_count, deferred_remove) = self.openers.count();
+        let slots = self.slots.lock();
+        State {
+            active: self.active.load_full(),
+            inactive: slots.inactive.clone(),
+            suspended: slots.suspended,
+            deferred_remove,
+            open_count,
+            event_number: self.events.number(),
+        }
+    }
+
+    /// Puts `table` into the inactive slot; the one it replaces is dropped.
+    ///
+    /// # Errors
+    /// EINVAL where the live table's kind may not be replaced by another.
+    pub fn load(&self, table: Arc<Table>) -> Result<(), LoadError> {
+        let replaced = {
+            let mut slots = self.slots.lock();
+            let immutable = self.active.load().as_ref().and_then(|active| active.immutable_kind());
+            if let Some(kind) = immutable {
+                let same = table.immutable_kind().is_some_and(|new| new.name == kind.name);
+                if !same && !table.is_wildcard() {
+                    let text = format!("can't replace immutable target type {}", kind.name);
+                    return Err(LoadError { errno: Errno::INVAL, text });
+                }
+            }
+            slots.inactive.replace(table)
+        };
+        drop(replaced);
+        Ok(())
+    }
+
+    /// Empties the inactive slot.
+    pub fn clear(&self) {
+        let dropped = self.slots.lock().inactive.take();
+        drop(dropped);
+    }
+
+    /// Holds back new requests and waits until those inside have left. A device that is suspended stays so.
+    ///
+    /// `keep_waiting` is asked now and then while requests drain.
+    ///
+    /// # Errors
+    /// EINTR where `keep_waiting` said no: the device then runs on.
+    pub fn suspend(
+        &self,
+        options: SuspendOptions,
+        keep_waiting: &mut dyn FnMut() -> bool,
+    ) -> Result<(), Errno> {
+        let _move = self.moves.lock();
+        self.suspend_locked(options, keep_waiting)
+    }
+
+    fn suspend_locked(
+        &self,
+        options: SuspendOptions,
+        keep_waiting: &mut dyn FnMut() -> bool,
+    ) -> Result<(), Errno> {
+        if self.slots.lock().suspended {
+            return Ok(());
+        }
+        let table = self.active.load_full();
+        let lifecycles = || table.iter().flat_map(|table| table.lifecycles());
+        lifecycles().for_each(|target| target.presuspend(options.noflush));
+        self.gate.close();
+        if !self.gate.drain(keep_waiting) {
+            self.gate.open();
+            lifecycles().for_each(|target| target.presuspend_undo());
+            return Err(Errno::INTR);
+        }
+        if let Some(table) = table.as_ref().filter(|_| !options.noflush) {
+            self.make_durable(table);
+        }
+        lifecycles().for_each(|target| target.postsuspend());
+        self.slots.lock().suspended = true;
+        Ok(())
+    }
+
+    /// Flushes what was written since the last time, so that a table that goes takes no unflushed data with
+    /// it: a later flush reaches only the devices of the table that came.
+    fn make_durable(&self, table: &Table) {
+        let counters = self.gate.counters();
+        let changes = [OpKind::Write, OpKind::Discard, OpKind::WriteZeroes]
+            .into_iter()
+            .map(|kind| counters.of(kind).requests)
+            .sum();
+        if self.made_durable.swap(changes, Ordering::Relaxed) != changes
+            && let Err(error) = table.submit(Request::flush())
+        {
+            log::warn!("{}: flush while suspending failed: {error}", self.name());
+        }
+    }
+
+    /// Makes the inactive table live, if there is one, and lets requests in.
+    ///
+    /// # Errors
+    /// EINVAL for a suspended device without any table; EINTR as for [`Self::suspend`]; a target's own errno
+    /// where it refuses: the new table is then live, and the device stays suspended.
+    pub fn resume(
+        &self,
+        options: SuspendOptions,
+        keep_waiting: &mut dyn FnMut() -> bool,
+    ) -> Result<Resumed, Errno> {
+        let _move = self.moves.lock();
+        let coming = self.slots.lock().inactive.clone();
+        let swapped = coming.is_some();
+        let mut replaced = None;
+        if let Some(coming) = coming {
+            self.suspend_locked(options, keep_waiting)?;
+            let mut slots = self.slots.lock();
+            // Loaded or cleared while requests drained: what the slot holds now is what counts.
+            let table = slots.inactive.take().unwrap_or(coming);
+            if self.capacity.swap(table.len().0, Ordering::Relaxed) != table.len().0 {
+                slots.geometry = None;
+            }
+            replaced = self.active.swap(Some(table));
+        }
+        if self.slots.lock().suspended {
+            self.resume_locked()?;
+        }
+        drop(replaced);
+        Ok(Resumed { swapped })
+    }
+
+    fn resume_locked(&self) -> Result<(), Errno> {
+        let table = self.active.load_full().ok_or(Errno::INVAL)?;
+        for target in table.lifecycles() {
+            target.preresume()?;
+        }
+        table.lifecycles().for_each(|target| target.resume());
+        self.slots.lock().suspended = false;
+        self.gate.open();
+        Ok(())
+    }
+
+    /// The geometry that somebody set, as text.
+    pub fn geometry(&self) -> Option<String> {
+        self.slots.lock().geometry.clone()
+    }
+
+    /// Remembers a geometry.
+    pub fn set_geometry(&self, geometry: String) {
+        self.slots.lock().geometry = Some(geometry);
+    }
+
+    /// Takes both tables away and lets every waiting request fail: the end of the device.
+    pub fn shut_down(&self) {
+        let inactive = self.slots.lock().inactive.take();
+        let active = self.active.swap(None);
+        self.gate.open();
+        if let Some(table) = &active {
+            let written = self.gate.counters();
+            if OpKind::CHANGES.iter().any(|&kind| written.of(kind).requests > 0)
+                && let Err(error) = table.submit(Request::flush())
+            {
+                log::warn!("{}: flush while removing failed: {error}", self.name());
+            }
+        }
+        drop((inactive, active));
+    }
+}
+
+/// What a resume did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Resumed {
+    /// A table became live.
+    pub swapped: bool,
+}
+
+impl BlockDev for Device {
+    fn capacity(&self) -> Sectors {
+        Sectors(self.capacity.load(Ordering::Relaxed))
+    }
+
+    fn limits(&self) -> Limits {
+        self.active.load().as_ref().map_or_else(Limits::default, |table| table.limits())
+    }
+
+    #[inline]
+    fn submit(&self, mut request: Request<'_>) -> IoResult {
+        let (kind, nowait) = (request.op.kind(), request.flags.nowait);
+        loop {
+            let inside = self.gate.enter(kind, request.len, nowait)?;
+            let result = match &*self.active.load() {
+                Some(table) if kind.changes_data() && table.access() == Access::ReadOnly => {
+                    Err(IoError::READ_ONLY)
+                }
+                Some(table) => table.submit(request.reborrow()),
+                None => Err(IoError::IO),
+            };
+            match result {
+                Ok(()) => return Ok(()),
+                Err(IoError::REQUEUE) if nowait => return Err(IoError::WOULD_WAIT),
+                Err(IoError::REQUEUE) => {
+                    let opening = inside.opening();
+                    drop(inside);
+                    self.gate.wait_reopened(opening);
+                }
+                Err(error) => {
+                    if !error.is_put_off() {
+                        inside.fail();
+                    }
+                    return Err(error);
+                }
+            }
+        }
+    }
+
+    fn extent_at(&self, at: Sector) -> Extent {
+        match &*self.active.load() {
+            Some(table) => table.extent_at(at),
+            None => Extent::hole(Sector(at.0.saturating_add(1))),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;
