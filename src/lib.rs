@@ -1,5 +1,6 @@
 //! The device mapper without the kernel: mapped block devices as files in a FUSE mount.
 
+pub mod control;
 pub mod io;
 pub mod sync;
 pub mod table;

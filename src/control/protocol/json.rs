@@ -1,0 +1,172 @@
+//! Requests that the kernel's interface has no word for: JSON objects in frames of kind 2.
+//!
+//! A request is tagged by `"request"`, a reply by `"reply"`; a failed request has the frame's errno
+//! and detail set and no payload. Unknown members are refused, so that a misspelt option is never
+//! silently ignored. [`JsonRequest::Hello`] comes first on every connection.
+
+use serde::{Deserialize, Serialize};
+
+#[cfg(test)]
+mod tests;
+
+/// The version of this vocabulary; the peer's must be equal.
+pub const VERSION: u32 = 1;
+
+/// What a command may ask.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "request", rename_all = "kebab-case", deny_unknown_fields)]
+pub enum JsonRequest {
+    /// Who is calling. Answered with [`JsonReply::Mount`].
+    Hello {
+        /// The caller's [`VERSION`].
+        version: u32,
+        /// Folder that relative paths in the connection's tables start from.
+        cwd: String,
+    },
+    /// Asks about the mount. Answered with [`JsonReply::Mount`].
+    MountInfo {},
+    /// Asks for the present devices as a TOML mount file. Answered with [`JsonReply::Dump`].
+    Dump {},
+    /// Asks for the counters of one device or of all. Answered with [`JsonReply::Counters`].
+    Counters {
+        /// The device; all if missing.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        name: Option<String>,
+    },
+    /// Asks for a device's limits. Answered with [`JsonReply::Limits`].
+    Limits {
+        /// The device.
+        name: String,
+    },
+    /// Attaches a loop device. Answered with [`JsonReply::Attached`].
+    Attach {
+        /// The device.
+        name: String,
+        /// Whether to make the link `/dev/mapper/NAME`.
+        #[serde(default)]
+        link: bool,
+        /// Whether the loop device is read-only even if the device is not.
+        #[serde(default)]
+        readonly: bool,
+    },
+    /// Detaches the loop device. Answered with [`JsonReply::Done`].
+    Detach {
+        /// The device.
+        name: String,
+    },
+    /// Unmounts and ends the daemon. Answered with [`JsonReply::Done`] before the daemon is gone.
+    Unmount {
+        /// Even if device files are open: they answer `ENOTCONN` from then on.
+        #[serde(default)]
+        force: bool,
+        /// Hide the mount now, end when the last open file is closed.
+        #[serde(default)]
+        lazy: bool,
+    },
+}
+
+/// What the daemon answers.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "reply", rename_all = "kebab-case")]
+pub enum JsonReply {
+    /// The mount.
+    Mount(MountInfo),
+    /// The present devices as TOML.
+    Dump {
+        /// The file's text.
+        toml: String,
+    },
+    /// Counters by device, in order of names.
+    Counters {
+        /// One entry per device.
+        devices: Vec<DeviceCounters>,
+    },
+    /// A device's limits.
+    Limits(DeviceLimits),
+    /// A loop device is attached.
+    Attached {
+        /// Its path, as `/dev/loop0`.
+        device: String,
+        /// The link made to it.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        link: Option<String>,
+    },
+    /// Nothing to tell.
+    Done {},
+}
+
+/// A running mount.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MountInfo {
+    /// Canonical path of the mountpoint.
+    pub mountpoint: String,
+    /// The daemon's process number.
+    pub pid: u32,
+    /// Version of dmfs that serves the mount.
+    pub version: String,
+    /// Major number that the devices show.
+    pub major: u32,
+    /// Path of the control socket.
+    pub socket: String,
+    /// How many devices there are.
+    #[serde(default)]
+    pub devices: u32,
+}
+
+/// What a device has done since it was created.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct DeviceCounters {
+    /// The device.
+    pub name: String,
+    /// Its major number.
+    pub major: u32,
+    /// Its minor number.
+    pub minor: u32,
+    /// Reads completed.
+    pub reads: u64,
+    /// Sectors read.
+    pub sectors_read: u64,
+    /// Writes completed.
+    pub writes: u64,
+    /// Sectors written.
+    pub sectors_written: u64,
+    /// Flushes completed.
+    pub flushes: u64,
+    /// Discards completed.
+    pub discards: u64,
+    /// Sectors discarded.
+    pub sectors_discarded: u64,
+    /// Write-zeroes requests completed.
+    pub write_zeroes: u64,
+    /// Requests that ended in an error.
+    pub errors: u64,
+    /// Requests that have not ended.
+    pub in_flight: u64,
+}
+
+/// What a device can do, stacked from its rows.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct DeviceLimits {
+    /// The device.
+    pub name: String,
+    /// Its size in sectors.
+    pub sectors: u64,
+    /// Bytes of a logical block.
+    pub logical_block_size: u32,
+    /// Bytes of a physical block.
+    pub physical_block_size: u32,
+    /// Preferred least request, in bytes.
+    pub io_min: u32,
+    /// Preferred request, in bytes; 0 if there is none.
+    pub io_opt: u32,
+    /// Longest discard in sectors; 0 without discard.
+    pub max_discard_sectors: u64,
+    /// Bytes that a discard is aligned to.
+    pub discard_granularity: u32,
+    /// Longest write-zeroes in sectors; 0 without.
+    pub max_write_zeroes_sectors: u64,
+    /// Whether the device seeks.
+    pub rotational: bool,
+}

@@ -1,0 +1,15 @@
+//! The control socket's language, shared by the daemon and by the commands.
+//!
+//! Everything here is pure: bytes in, values out. Decoders read what a hostile peer may have
+//! written: they check every bound, allocate nothing before a length was compared with its limit, and
+//! answer with a typed error instead of panicking. `docs/protocol.md` holds the byte tables.
+//!
+//! - [`dm_ioctl`]: `struct dm_ioctl` and the payload of each command, as the kernel defines them.
+//! - [`frame`]: how such a transaction, or a JSON one, travels over a Unix stream socket.
+//! - [`json`]: requests that the kernel's interface has no word for.
+//! - [`socket_path`]: where a mount's socket lives.
+
+pub mod dm_ioctl;
+pub mod frame;
+pub mod json;
+pub mod socket_path;
