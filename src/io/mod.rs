@@ -8,6 +8,7 @@ mod buffer;
 mod dev_ref;
 mod error;
 mod extent;
+mod in_flight;
 mod limits;
 mod request;
 
@@ -15,6 +16,7 @@ pub use buffer::{ReadBuf, WriteBuf};
 pub use dev_ref::{DevRef, DeviceNumber, OpenDevice};
 pub use error::{Errno, IoError, IoResult};
 pub use extent::Extent;
+pub use in_flight::{Counters, InFlight, Inside, Opening, Tally};
 pub use limits::Limits;
 pub use request::{Flags, Op, OpKind, Request};
 

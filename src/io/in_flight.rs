@@ -1,0 +1,318 @@
+//! Counting requests in and out, closing the way in, and waiting until those inside have left.
+//!
+//! Each thread counts in one of a few padded cells, so that two threads that serve one device do not pass a
+//! cache line back and forth. The counters only grow and are the device's statistics too; what is in flight is
+//! the difference between started and finished.
+//!
+//! Coming in and closing meet on two pairs, all of them `SeqCst`, so that of any two that race at least one sees
+//! the other:
+//! - coming in adds to `started`, then reads `state`; closing writes `state`, then (in `drain`) reads `started`:
+//!   who comes in unseen by the drain sees that it is closed, and goes back;
+//! - leaving adds to `finished`, then reads `state`; closing writes `state`, then reads `finished`: who leaves
+//!   unseen by the drain sees that it is closed, and wakes it.
+
+use std::array;
+use std::time::Duration;
+
+use super::OpKind;
+use crate::sync::{AtomicU64, Condvar, Mutex, Ordering, thread_number};
+use crate::unit::Sectors;
+
+/// How many cells there are. The front runs at most four workers; more threads share cells, which costs them
+/// time but no exactness.
+const CELLS: usize = 8;
+
+const KINDS: [OpKind; 5] = [
+    OpKind::Read,
+    OpKind::Write,
+    OpKind::Flush,
+    OpKind::Discard,
+    OpKind::WriteZeroes,
+];
+
+/// How often somebody who waits is asked whether to go on waiting.
+const ASK_EVERY: Duration = Duration::from_millis(50);
+
+/// Who is inside, and whether more may come in.
+pub struct InFlight {
+    cells: [Cell; CELLS],
+    /// Even while open, odd while closed; grows by one at each change, under `changes`.
+    state: AtomicU64,
+    /// Guards changes of `state` and falling asleep on one of the conditions; a leaf in the lock order.
+    changes: Mutex<()>,
+    /// Somebody left while it was closed.
+    left: Condvar,
+    /// It was opened.
+    opened: Condvar,
+}
+
+/// Two lines of 64 bytes, because processors fetch lines in pairs.
+#[repr(align(128))]
+struct Cell {
+    started: [AtomicU64; KINDS.len()],
+    finished: [AtomicU64; KINDS.len()],
+    sectors: [AtomicU64; KINDS.len()],
+    errors: AtomicU64,
+}
+
+/// One stretch of time during which it was open.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Opening(u64);
+
+/// A request that is inside; leaves when dropped.
+#[must_use = "the request leaves when this is dropped"]
+pub struct Inside<'a> {
+    in_flight: &'a InFlight,
+    cell: &'a Cell,
+    kind: OpKind,
+    sectors: Sectors,
+    opening: Opening,
+}
+
+/// What has been counted since the start.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counters {
+    kinds: [Tally; KINDS.len()],
+    /// Requests that failed.
+    pub errors: u64,
+}
+
+/// What has been counted of one operation.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Tally {
+    /// Requests that ended, well or not.
+    pub requests: u64,
+    /// Sectors of these requests.
+    pub sectors: Sectors,
+    /// Requests that have not ended yet.
+    pub in_flight: u64,
+}
+
+impl Default for InFlight {
+    fn default() -> InFlight {
+        InFlight::new()
+    }
+}
+
+impl InFlight {
+    /// Open, with nobody inside.
+    pub fn new() -> InFlight {
+        InFlight {
+            cells: array::from_fn(|_| Cell::new()),
+            state: AtomicU64::new(0),
+            changes: Mutex::new(()),
+            left: Condvar::new(),
+            opened: Condvar::new(),
+        }
+    }
+
+    /// Comes in, unless it is closed.
+    #[inline]
+    pub fn try_enter(&self, kind: OpKind, sectors: Sectors) -> Option<Inside<'_>> {
+        let cell = self.my_cell();
+        cell.started[kind as usize].fetch_add(1, Ordering::SeqCst);
+        let state = self.state.load(Ordering::SeqCst);
+        if is_closed(state) {
+            self.take_back(cell, kind);
+            return None;
+        }
+        Some(Inside {
+            in_flight: self,
+            cell,
+            kind,
+            sectors,
+            opening: Opening(state),
+        })
+    }
+
+    /// Lets nobody in any more; those inside stay until they leave. Closing what is closed changes nothing.
+    pub fn close(&self) {
+        let _changes = self.changes.lock();
+        let state = self.state.load(Ordering::Relaxed);
+        if !is_closed(state) {
+            self.state.store(state + 1, Ordering::SeqCst);
+        }
+    }
+
+    /// Lets requests in again. Opening what is open changes nothing.
+    pub fn open(&self) {
+        let _changes = self.changes.lock();
+        let state = self.state.load(Ordering::Relaxed);
+        if is_closed(state) {
+            self.state.store(state + 1, Ordering::SeqCst);
+            self.opened.notify_all();
+        }
+    }
+
+    /// True from [`Self::close`] to [`Self::open`].
+    pub fn is_closed(&self) -> bool {
+        is_closed(self.state.load(Ordering::SeqCst))
+    }
+
+    /// Waits until nobody is inside, after [`Self::close`]. What those inside wrote is then visible to the caller.
+    /// `keep_waiting` is asked about every 50 ms; where it says no, the wait ends with false.
+    pub fn drain(&self, keep_waiting: &mut dyn FnMut() -> bool) -> bool {
+        loop {
+            {
+                let mut changes = self.changes.lock();
+                if self.is_empty() {
+                    return true;
+                }
+                self.left.wait_for(&mut changes, ASK_EVERY);
+            }
+            if !self.is_empty() && !keep_waiting() {
+                return false;
+            }
+        }
+    }
+
+    /// Waits until it is open.
+    pub fn wait_open(&self) {
+        self.wait_for_state(|state| !is_closed(state));
+    }
+
+    /// Waits until it is open and has been closed since `opening`.
+    pub fn wait_reopened(&self, opening: Opening) {
+        self.wait_for_state(|state| is_open_after(state, opening));
+    }
+
+    /// As [`Self::wait_reopened`], but `keep_waiting` is asked about every 50 ms; where it says no, the wait ends
+    /// with false.
+    pub fn wait_reopened_while(
+        &self,
+        opening: Opening,
+        keep_waiting: &mut dyn FnMut() -> bool,
+    ) -> bool {
+        loop {
+            {
+                let mut changes = self.changes.lock();
+                if is_open_after(self.state.load(Ordering::SeqCst), opening) {
+                    return true;
+                }
+                self.opened.wait_for(&mut changes, ASK_EVERY);
+            }
+            let reopened = is_open_after(self.state.load(Ordering::SeqCst), opening);
+            if !reopened && !keep_waiting() {
+                return false;
+            }
+        }
+    }
+
+    /// What has been counted; exact where nothing is in flight.
+    pub fn counters(&self) -> Counters {
+        // All of finished before any of started, see `is_empty`.
+        let finished = KINDS.map(|kind| self.sum(|cell| &cell.finished[kind as usize]));
+        let started = KINDS.map(|kind| self.sum(|cell| &cell.started[kind as usize]));
+        Counters {
+            kinds: KINDS.map(|kind| Tally {
+                requests: finished[kind as usize],
+                sectors: Sectors(self.sum(|cell| &cell.sectors[kind as usize])),
+                in_flight: started[kind as usize].saturating_sub(finished[kind as usize]),
+            }),
+            errors: self.sum(|cell| &cell.errors),
+        }
+    }
+
+    /// Whether nobody is inside. The sums are not taken at one moment, so all of `finished` is read before any of
+    /// `started`: let `t` lie between the two. `finished` grows, so no more is read than had finished at `t`;
+    /// `started` grows, so no less is read than had started at `t` (who came in only to go back adds, never takes
+    /// away). Equal sums therefore mean that at `t` nobody was inside. Read the other way round, one request that
+    /// comes in and leaves between the sums would hide another that is still inside.
+    fn is_empty(&self) -> bool {
+        let finished = KINDS.map(|kind| self.sum(|cell| &cell.finished[kind as usize]));
+        let started = KINDS.map(|kind| self.sum(|cell| &cell.started[kind as usize]));
+        finished == started
+    }
+
+    #[inline]
+    fn my_cell(&self) -> &Cell {
+        &self.cells[thread_number() % CELLS]
+    }
+
+    fn sum(&self, counter: impl Fn(&Cell) -> &AtomicU64) -> u64 {
+        let counters = self.cells.iter().map(counter);
+        counters
+            .map(|counter| counter.load(Ordering::SeqCst))
+            .fold(0, u64::wrapping_add)
+    }
+
+    #[cold]
+    fn take_back(&self, cell: &Cell, kind: OpKind) {
+        cell.started[kind as usize].fetch_sub(1, Ordering::SeqCst);
+        // A drain may have counted the one that went back.
+        self.wake_drain();
+    }
+
+    #[cold]
+    fn wake_drain(&self) {
+        let _changes = self.changes.lock();
+        self.left.notify_all();
+    }
+
+    fn wait_for_state(&self, ready: impl Fn(u64) -> bool) {
+        let mut changes = self.changes.lock();
+        while !ready(self.state.load(Ordering::SeqCst)) {
+            self.opened.wait(&mut changes);
+        }
+    }
+}
+
+impl Inside<'_> {
+    /// Counts this request as failed.
+    #[cold]
+    pub fn fail(&self) {
+        self.cell.errors.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// The opening through which the request came in.
+    pub fn opening(&self) -> Opening {
+        self.opening
+    }
+}
+
+impl Drop for Inside<'_> {
+    #[inline]
+    fn drop(&mut self) {
+        let kind = self.kind as usize;
+        if !self.sectors.is_zero() {
+            self.cell.sectors[kind].fetch_add(self.sectors.0, Ordering::Relaxed);
+        }
+        self.cell.finished[kind].fetch_add(1, Ordering::SeqCst);
+        if self.in_flight.is_closed() {
+            self.in_flight.wake_drain();
+        }
+    }
+}
+
+impl Counters {
+    /// What has been counted of `kind`.
+    pub fn of(&self, kind: OpKind) -> Tally {
+        self.kinds[kind as usize]
+    }
+
+    /// Requests of all kinds that have not ended yet.
+    pub fn in_flight(&self) -> u64 {
+        self.kinds.iter().map(|tally| tally.in_flight).sum()
+    }
+}
+
+impl Cell {
+    fn new() -> Cell {
+        let zeroes = || array::from_fn(|_| AtomicU64::new(0));
+        Cell {
+            started: zeroes(),
+            finished: zeroes(),
+            sectors: zeroes(),
+            errors: AtomicU64::new(0),
+        }
+    }
+}
+
+#[inline]
+fn is_closed(state: u64) -> bool {
+    state & 1 == 1
+}
+
+fn is_open_after(state: u64, opening: Opening) -> bool {
+    !is_closed(state) && state != opening.0
+}
