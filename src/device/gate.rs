@@ -69,8 +69,8 @@ impl Gate {
         self.0.wait_open();
     }
 
-    /// For a request that was given back ([`IoError::REQUEUE`]) and has left: waits until the gate has been closed
-    /// and opened again since `opening`, the one by which it came in ([`Inside::opening`]). A gate that is still
+    /// For a request that was given back ([`IoError::REQUEUE`]) and has left uncounted: waits until the gate has been closed
+    /// and opened again since `opening`, the one by which it came in ([`Inside::put_off`]). A gate that is still
     /// open from then is waited for as well: the target gives a request back before the gate is closed.
     pub fn wait_reopened(&self, opening: Opening) {
         self.0.wait_reopened(opening);

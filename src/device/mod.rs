@@ -68,7 +68,7 @@ pub struct SuspendOptions {
 }
 
 /// What `dmsetup info` shows of a device.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct State {
     /// The live table.
     pub active: Option<Arc<Table>>,
@@ -313,6 +313,8 @@ impl Device {
     pub fn shut_down(&self) {
         let inactive = self.slots.lock().inactive.take();
         let active = self.active.swap(None);
+        // Closed first, because requests that were given back wait for the next opening.
+        self.gate.close();
         self.gate.open();
         if let Some(table) = &active {
             let written = self.gate.counters();
@@ -356,14 +358,17 @@ impl BlockDev for Device {
             };
             match result {
                 Ok(()) => return Ok(()),
-                Err(IoError::REQUEUE) if nowait => return Err(IoError::WOULD_WAIT),
                 Err(IoError::REQUEUE) => {
-                    let opening = inside.opening();
-                    drop(inside);
+                    let opening = inside.put_off();
+                    if nowait {
+                        return Err(IoError::WOULD_WAIT);
+                    }
                     self.gate.wait_reopened(opening);
                 }
                 Err(error) => {
-                    if !error.is_put_off() {
+                    if error.is_put_off() {
+                        inside.put_off();
+                    } else {
                         inside.fail();
                     }
                     return Err(error);

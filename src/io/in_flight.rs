@@ -1,8 +1,8 @@
 //! Counting requests in and out, closing the way in, and waiting until those inside have left.
 //!
 //! Each thread counts in one of a few padded cells, so that two threads that serve one device do not pass a
-//! cache line back and forth. The counters only grow and are the device's statistics too; what is in flight is
-//! the difference between started and finished.
+//! cache line back and forth. The counters are the device's statistics too; what is in flight is the difference
+//! between started and finished.
 //!
 //! Coming in and closing meet on two pairs, all of them `SeqCst`, so that of any two that race at least one sees
 //! the other:
@@ -12,6 +12,7 @@
 //!   unseen by the drain sees that it is closed, and wakes it.
 
 use std::array;
+use std::mem::ManuallyDrop;
 use std::time::Duration;
 
 use super::OpKind;
@@ -213,11 +214,11 @@ impl InFlight {
         }
     }
 
-    /// Whether nobody is inside. The sums are not taken at one moment, so all of `finished` is read before any of
-    /// `started`: let `t` lie between the two. `finished` grows, so no more is read than had finished at `t`;
-    /// `started` grows, so no less is read than had started at `t` (who came in only to go back adds, never takes
-    /// away). Equal sums therefore mean that at `t` nobody was inside. Read the other way round, one request that
-    /// comes in and leaves between the sums would hide another that is still inside.
+    /// Whether nobody is inside something closed. The sums are not taken at one moment, so all of `finished` is read
+    /// before any of `started`: whoever is found to have finished is then found to have started as well, and each
+    /// request adds 0 or 1 to the difference. A difference of 0 means that nobody had started without having
+    /// finished when `started` was read; who came later went back. Read the other way round, one who comes in
+    /// and leaves between the sums would hide another who is still inside.
     fn is_empty(&self) -> bool {
         let finished = KINDS.map(|kind| self.sum(|cell| &cell.finished[kind as usize]));
         let started = KINDS.map(|kind| self.sum(|cell| &cell.started[kind as usize]));
@@ -240,7 +241,9 @@ impl InFlight {
     fn take_back(&self, cell: &Cell, kind: OpKind) {
         cell.started[kind as usize].fetch_sub(1, Ordering::SeqCst);
         // A drain may have counted the one that went back.
-        self.wake_drain();
+        if self.is_closed() {
+            self.wake_drain();
+        }
     }
 
     #[cold]
@@ -258,15 +261,19 @@ impl InFlight {
 }
 
 impl Inside<'_> {
-    /// Counts this request as failed.
+    /// Leaves as a request that failed.
     #[cold]
-    pub fn fail(&self) {
+    pub fn fail(self) {
         self.cell.errors.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// The opening through which the request came in.
-    pub fn opening(&self) -> Opening {
-        self.opening
+    /// Leaves uncounted, because the request will come again; tells by which opening it came in.
+    #[cold]
+    pub fn put_off(self) -> Opening {
+        let opening = self.opening;
+        let inside = ManuallyDrop::new(self);
+        inside.in_flight.take_back(inside.cell, inside.kind);
+        opening
     }
 }
 
