@@ -8,6 +8,7 @@
     reason = "each test binary uses a part of this; a failing helper fails its test"
 )]
 
+pub mod control;
 pub mod fixtures;
 pub mod loop_device;
 pub mod mount;

@@ -137,6 +137,11 @@ impl Mount {
         path
     }
 
+    /// The runtime directory, which holds the control socket's folder.
+    pub fn runtime(&self) -> PathBuf {
+        self.folder().join("run")
+    }
+
     /// What the daemon printed so far.
     pub fn log(&self) -> String {
         tools::text(&fs::read(self.log_path()).unwrap_or_default())
@@ -155,7 +160,7 @@ impl Mount {
     pub fn environment<'c>(&self, command: &'c mut Command) -> &'c mut Command {
         let path = format!("{}:{}", self.folder().display(), tools::path_variable());
         command
-            .env("XDG_RUNTIME_DIR", self.folder().join("run"))
+            .env("XDG_RUNTIME_DIR", self.runtime())
             .env("DMFS_MOUNT", &self.at)
             .env("PATH", path)
             .env("LC_ALL", "C")

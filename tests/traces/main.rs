@@ -4,15 +4,24 @@
 //! `tests/fixtures/traces/README.md` tells.
 #![allow(clippy::unwrap_used, reason = "a player that fails fails its test")]
 
+mod deliberate;
 mod language;
+mod player;
 #[path = "../support/mod.rs"]
 mod support;
 mod told;
 
+use deliberate::DELIBERATE;
 use language::{What, name_of, parse};
-use std::collections::BTreeMap;
+use player::{Outcome, is_list_of_tables, play, targets_of};
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
+use std::io::{Write, stderr};
+use std::path::PathBuf;
+use std::sync::Mutex;
+use std::thread;
 use support::fixtures;
+use support::mount::Mount;
 
 /// The text of every trace, by name.
 fn texts() -> Vec<(String, String)> {
@@ -88,4 +97,101 @@ fn lines_outside_the_language_are_named() {
     ] {
         assert_eq!(parse(text).unwrap_err().line, line, "{text}");
     }
+}
+
+/// Traces played at once: each has a daemon and commands of its own.
+const PLAYERS: usize = 4;
+
+#[test]
+fn every_trace_plays_as_in_the_kernel() {
+    let registered = registered();
+    let waiting = Mutex::new(fixtures::all(&fixtures::traces()));
+    let outcomes = Mutex::new(BTreeMap::new());
+    thread::scope(|scope| {
+        for _ in 0..PLAYERS {
+            scope.spawn(|| {
+                loop {
+                    let Some((name, folder)) = waiting.lock().unwrap().pop() else {
+                        return;
+                    };
+                    let outcome = play_fixture(&folder, &registered);
+                    outcomes.lock().unwrap().insert(name, outcome);
+                }
+            });
+        }
+    });
+    report(&outcomes.into_inner().unwrap());
+}
+
+/// The target types of this dmfs.
+fn registered() -> BTreeSet<String> {
+    let mount = Mount::start();
+    let listed = mount.dmsetup(&["targets"]).must();
+    mount.stop();
+    let types: BTreeSet<String> = listed
+        .lines()
+        .filter_map(|line| line.split(' ').next())
+        .map(str::to_owned)
+        .collect();
+    assert!(types.contains("linear"), "dmsetup targets: {listed}");
+    types
+}
+
+/// Plays a trace; `None` where targets of it are missing.
+fn play_fixture(folder: &PathBuf, registered: &BTreeSet<String>) -> Option<Outcome> {
+    let trace = parse(&fs::read_to_string(folder.join("trace")).unwrap()).unwrap();
+    let missing = targets_of(&trace)
+        .difference(registered)
+        .next()
+        .is_some();
+    (!missing || is_list_of_tables(&trace)).then(|| play(&trace, folder, registered))
+}
+
+/// Prints what came of all, and fails if anything differs that is not said to.
+fn report(outcomes: &BTreeMap<String, Option<Outcome>>) {
+    let mut unused: Vec<_> = DELIBERATE.iter().collect();
+    let mut lines = Vec::new();
+    let (mut played, mut differing, mut not_yet, mut steps, mut steps_not_yet) = (0, 0, 0, 0, 0);
+    for (name, outcome) in outcomes {
+        let Some(outcome) = outcome else {
+            not_yet += 1;
+            continue;
+        };
+        played += 1;
+        steps += outcome.steps;
+        steps_not_yet += outcome.steps_not_yet;
+        let before = lines.len();
+        for difference in &outcome.differences {
+            match unused.iter().position(|known| known.is(name, difference)) {
+                Some(at) => {
+                    unused.remove(at);
+                }
+                None => lines.push(format!(
+                    "{name} line {}: {}\n  kernel: {}\n  dmfs:   {}",
+                    difference.line,
+                    difference.step,
+                    difference.kernel.trim_end().replace('\n', "\n          "),
+                    difference.ours.trim_end().replace('\n', "\n          "),
+                )),
+            }
+        }
+        differing += usize::from(lines.len() > before);
+    }
+    let has = |trace: &str| outcomes.contains_key(trace);
+    lines.extend(unused.iter().filter(|known| has(known.trace)).map(|known| {
+        format!(
+            "{}: {}: no longer differs as the list of deliberate differences says ({})",
+            known.trace, known.step, known.reason
+        )
+    }));
+    let summary = format!(
+        "played {played}, differing {differing}, not yet (target missing) {not_yet}\n\
+         steps played {steps}, steps not yet (target missing, in lists of tables) {steps_not_yet}, \
+         deliberate differences {}\n",
+        DELIBERATE.len() - unused.len()
+    );
+    // Written past the test harness, which would show it only on failure.
+    let _ = write!(stderr(), "\n{summary}");
+    assert!(lines.is_empty(), "\n{}\n{summary}", lines.join("\n"));
+    assert!(played > 0, "no trace could be played");
 }
