@@ -158,7 +158,10 @@ impl Device {
 
     /// True where writes are refused: the live table is read-only.
     pub fn is_read_only(&self) -> bool {
-        self.active.load().as_ref().is_some_and(|table| table.access() == Access::ReadOnly)
+        self.active
+            .load()
+            .as_ref()
+            .is_some_and(|table| table.access() == Access::ReadOnly)
     }
 
     /// Everything `info` shows, taken at one moment.
@@ -182,12 +185,21 @@ impl Device {
     pub fn load(&self, table: Arc<Table>) -> Result<(), LoadError> {
         let replaced = {
             let mut slots = self.slots.lock();
-            let immutable = self.active.load().as_ref().and_then(|active| active.immutable_kind());
+            let immutable = self
+                .active
+                .load()
+                .as_ref()
+                .and_then(|active| active.immutable_kind());
             if let Some(kind) = immutable {
-                let same = table.immutable_kind().is_some_and(|new| new.name == kind.name);
+                let same = table
+                    .immutable_kind()
+                    .is_some_and(|new| new.name == kind.name);
                 if !same && !table.is_wildcard() {
                     let text = format!("can't replace immutable target type {}", kind.name);
-                    return Err(LoadError { errno: Errno::INVAL, text });
+                    return Err(LoadError {
+                        errno: Errno::INVAL,
+                        text,
+                    });
                 }
             }
             slots.inactive.replace(table)
@@ -318,7 +330,9 @@ impl Device {
         self.gate.open();
         if let Some(table) = &active {
             let written = self.gate.counters();
-            if OpKind::CHANGES.iter().any(|&kind| written.of(kind).requests > 0)
+            if OpKind::CHANGES
+                .iter()
+                .any(|&kind| written.of(kind).requests > 0)
                 && let Err(error) = table.submit(Request::flush())
             {
                 log::warn!("{}: flush while removing failed: {error}", self.name());
@@ -341,7 +355,10 @@ impl BlockDev for Device {
     }
 
     fn limits(&self) -> Limits {
-        self.active.load().as_ref().map_or_else(Limits::default, |table| table.limits())
+        self.active
+            .load()
+            .as_ref()
+            .map_or_else(Limits::default, |table| table.limits())
     }
 
     #[inline]

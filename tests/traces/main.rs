@@ -140,10 +140,7 @@ fn registered() -> BTreeSet<String> {
 /// Plays a trace; `None` where targets of it are missing.
 fn play_fixture(folder: &PathBuf, registered: &BTreeSet<String>) -> Option<Outcome> {
     let trace = parse(&fs::read_to_string(folder.join("trace")).unwrap()).unwrap();
-    let missing = targets_of(&trace)
-        .difference(registered)
-        .next()
-        .is_some();
+    let missing = targets_of(&trace).difference(registered).next().is_some();
     (!missing || is_list_of_tables(&trace)).then(|| play(&trace, folder, registered))
 }
 

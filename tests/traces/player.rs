@@ -76,10 +76,15 @@ pub fn is_list_of_tables(trace: &Trace) -> bool {
                 | What::Remove(_)
                 | What::ImageSha256 { .. }
         )
-    }) && trace
-        .steps
-        .iter()
-        .any(|step| matches!(&step.what, What::Load { refusal: Some(_), .. }))
+    }) && trace.steps.iter().any(|step| {
+        matches!(
+            &step.what,
+            What::Load {
+                refusal: Some(_),
+                ..
+            }
+        )
+    })
 }
 
 fn type_of(row: &str) -> Option<String> {
@@ -164,7 +169,7 @@ impl Player<'_> {
 
     fn step(&mut self, what: &What) {
         match what {
-            What::Remark(_) | What::NoDevice(_) | What::Fact { .. } => {}
+            What::Remark(_) | What::NoDevice(_) | What::Fact(_) => {}
             What::Image {
                 name,
                 sectors,
@@ -359,7 +364,10 @@ impl Player<'_> {
         let verb = if create { "create" } else { "reload" };
         let mut words = vec![verb, name];
         words.extend(options.iter().map(String::as_str));
-        let table = rows.iter().map(|row| format!("{row}\n")).collect::<String>();
+        let table = rows
+            .iter()
+            .map(|row| format!("{row}\n"))
+            .collect::<String>();
         let said = self.mount.dmsetup_fed(&words, &table);
         if create && said.status.success() {
             self.created.push(name.to_owned());
@@ -414,7 +422,11 @@ impl Player<'_> {
             self.activate(device);
         }
         let keys = (verb == Verb::Table).then_some("--showkeys");
-        let words: Vec<&str> = [verb.word()].into_iter().chain(keys).chain(device).collect();
+        let words: Vec<&str> = [verb.word()]
+            .into_iter()
+            .chain(keys)
+            .chain(device)
+            .collect();
         let Said { out, err, .. } = self.mount.dmsetup(&words);
         let ours = self.neutral(&format!("{out}{err}"));
         let (kernel, ours) = match verb {
@@ -484,7 +496,10 @@ impl Player<'_> {
         let said = self.mount.shell(&format!("{line} 2>&1"));
         let ours = self.neutral(&said.out);
         self.same_lines(&joined(out), &ours);
-        self.same(&exit.to_string(), &said.status.code().unwrap_or(-1).to_string());
+        self.same(
+            &exit.to_string(),
+            &said.status.code().unwrap_or(-1).to_string(),
+        );
     }
 
     /// Loads every image that `line` names as the fixture keeps it.
