@@ -1,5 +1,6 @@
 //! The device mapper without the kernel: mapped block devices as files in a FUSE mount.
 
+pub mod backing;
 pub mod control;
 pub mod device;
 pub mod io;

@@ -4,8 +4,8 @@ use std::cell::Cell;
 
 pub use arc_swap::ArcSwapOption;
 pub use parking_lot::{Condvar, Mutex, MutexGuard, RwLock};
-pub use std::sync::Arc;
 pub use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU32, AtomicU64, AtomicUsize, Ordering};
+pub use std::sync::{Arc, OnceLock};
 
 /// A small number of the calling thread, in the order in which threads first ask.
 #[inline]
