@@ -1,3 +1,13 @@
-//! The control path: what commands and the daemon say to each other.
+//! Control: who owns the devices, and how they are told what to do.
+//!
+//! `cli` -> socket -> server -> [`transaction`] (the kernel's commands) -> [`Registry`] -> device, table, targets.
 
 pub mod protocol;
+mod refusal;
+mod registry;
+mod resolver;
+pub mod transaction;
+
+pub use refusal::Refusal;
+pub use registry::{MountIdentity, Registry};
+pub use resolver::Resolver;

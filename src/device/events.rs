@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::sync::{AtomicU32, Condvar, Mutex, Ordering};
+use crate::sync::{Arc, AtomicU32, Condvar, Mutex, Ordering};
 use crate::target::EventSink;
 
 /// How often somebody who waits is asked whether to go on waiting.
@@ -15,9 +15,16 @@ pub struct Events {
     /// Guards nothing but the moment between looking at `number` and falling asleep.
     waiters: Mutex<()>,
     raised: Condvar,
+    /// Events here are events there as well.
+    parent: Option<Arc<Events>>,
 }
 
 impl Events {
+    /// Events that `parent` counts as well.
+    pub fn under(parent: Arc<Events>) -> Events {
+        Events { parent: Some(parent), ..Events::default() }
+    }
+
     /// How many events there have been.
     pub fn number(&self) -> u32 {
         self.number.load(Ordering::Acquire)
@@ -39,7 +46,12 @@ impl Events {
 impl EventSink for Events {
     fn raise(&self) {
         self.number.fetch_add(1, Ordering::Release);
-        let _waiters = self.waiters.lock();
-        self.raised.notify_all();
+        {
+            let _waiters = self.waiters.lock();
+            self.raised.notify_all();
+        }
+        if let Some(parent) = &self.parent {
+            parent.raise();
+        }
     }
 }

@@ -95,7 +95,7 @@ pub struct LoadError {
 
 impl Device {
     /// A device without a table: active, of length 0.
-    pub fn new(id: u64, number: DeviceNumber, identity: Identity) -> Device {
+    pub fn new(id: u64, number: DeviceNumber, identity: Identity, events: Arc<Events>) -> Device {
         Device {
             id,
             number,
@@ -106,7 +106,7 @@ impl Device {
             moves: Mutex::new(()),
             slots: Mutex::new(Slots::default()),
             identity: RwLock::new(identity),
-            events: Arc::new(Events::default()),
+            events,
             openers: Openers::default(),
         }
     }
@@ -278,13 +278,14 @@ impl Device {
         &self,
         options: SuspendOptions,
         keep_waiting: &mut dyn FnMut() -> bool,
-    ) -> Result<Resumed, Errno> {
+    ) -> Result<Resumed, ResumeError> {
         let _move = self.moves.lock();
         let coming = self.slots.lock().inactive.clone();
         let swapped = coming.is_some();
         let mut replaced = None;
         if let Some(coming) = coming {
-            self.suspend_locked(options, keep_waiting)?;
+            self.suspend_locked(options, keep_waiting)
+                .map_err(|errno| ResumeError { errno, swapped: false })?;
             let mut slots = self.slots.lock();
             // Loaded or cleared while requests drained: what the slot holds now is what counts.
             let table = slots.inactive.take().unwrap_or(coming);
@@ -294,7 +295,7 @@ impl Device {
             replaced = self.active.swap(Some(table));
         }
         if self.slots.lock().suspended {
-            self.resume_locked()?;
+            self.resume_locked().map_err(|errno| ResumeError { errno, swapped })?;
         }
         drop(replaced);
         Ok(Resumed { swapped })
@@ -346,6 +347,15 @@ impl Device {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Resumed {
     /// A table became live.
+    pub swapped: bool,
+}
+
+/// Why a device was not resumed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ResumeError {
+    /// The errno the kernel gives.
+    pub errno: Errno,
+    /// The new table is live all the same, and the device suspended.
     pub swapped: bool,
 }
 

@@ -1,0 +1,434 @@
+//! The owner of all devices of a mount: names, uuids and numbers are unique here, and tables are loaded,
+//! devices renamed and removed by the kernel's rules (dm-ioctl.c).
+//!
+//! Its lock is held for moments only, never while a table is built, requests drain or somebody is told of a
+//! change. Tables are dropped outside of it, because a table that goes closes the devices it held.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+
+use super::Refusal;
+use crate::backing::BackingStore;
+use crate::device::{
+    Change, Device, Directory, Events, Identity, Removal, ResumeError, SuspendOptions,
+};
+use crate::io::{DeviceNumber, Errno};
+use crate::sync::{Arc, Mutex, OnceLock, RwLock};
+use crate::table::Table;
+use crate::target::{EventSink, TargetKind};
+
+/// Minor numbers are 20 bits wide, as the kernel's.
+const MAX_MINOR: u32 = (1 << 20) - 1;
+/// The most devices stacked on one another: a request descends them by recursion.
+const MAX_STACK_DEPTH: usize = 128;
+/// The first permanent number: 1 is the mount's own folder.
+const FIRST_ID: u64 = 2;
+
+/// All devices of a mount.
+pub struct Registry {
+    kinds: &'static [&'static TargetKind],
+    major: u32,
+    store: BackingStore,
+    devices: RwLock<Devices>,
+    /// Serialises "is it a cycle?" with putting a table into its slot.
+    loads: Mutex<()>,
+    any_event: Arc<Events>,
+    watcher: OnceLock<Watcher>,
+    mount: OnceLock<MountIdentity>,
+}
+
+type Watcher = Box<dyn Fn(Change) + Send + Sync>;
+
+/// How the mount is recognised in a device argument.
+#[derive(Clone, Debug)]
+pub struct MountIdentity {
+    /// The mount point, canonical.
+    pub path: std::path::PathBuf,
+    /// The file system's device number, as stat shows it for every file in the mount.
+    pub st_dev: u64,
+}
+
+#[derive(Default)]
+struct Devices {
+    by_id: BTreeMap<u64, Arc<Device>>,
+    by_name: BTreeMap<String, Arc<Device>>,
+    by_uuid: BTreeMap<String, Arc<Device>>,
+    by_minor: BTreeMap<u32, Arc<Device>>,
+    last_id: u64,
+    /// No free minor number is below this one.
+    free_minor: u32,
+}
+
+impl Registry {
+    /// A registry without devices, whose devices have the major number `major`.
+    pub fn new(kinds: &'static [&'static TargetKind], major: u32, store: BackingStore) -> Arc<Registry> {
+        Arc::new(Registry {
+            kinds,
+            major,
+            store,
+            devices: RwLock::new(Devices { last_id: FIRST_ID - 1, ..Devices::default() }),
+            loads: Mutex::new(()),
+            any_event: Arc::new(Events::default()),
+            watcher: OnceLock::new(),
+            mount: OnceLock::new(),
+        })
+    }
+
+    /// The kinds of targets that tables may name.
+    pub fn kinds(&self) -> &'static [&'static TargetKind] {
+        self.kinds
+    }
+
+    /// The major number of mapped devices.
+    pub fn major(&self) -> u32 {
+        self.major
+    }
+
+    /// Files and block devices below.
+    pub fn store(&self) -> &BackingStore {
+        &self.store
+    }
+
+    /// Counts the events of all devices.
+    pub fn any_event(&self) -> &Arc<Events> {
+        &self.any_event
+    }
+
+    /// Has `watcher` told of every change from now on. The first one stays.
+    pub fn watch(&self, watcher: impl Fn(Change) + Send + Sync + 'static) {
+        if self.watcher.set(Box::new(watcher)).is_err() {
+            log::error!("the registry has a watcher already");
+        }
+    }
+
+    /// Says where the devices are shown. The first answer stays.
+    pub fn set_mount(&self, mount: MountIdentity) {
+        if self.mount.set(mount).is_err() {
+            log::error!("the registry is mounted already");
+        }
+    }
+
+    /// Where the devices are shown, once they are.
+    pub fn mount(&self) -> Option<&MountIdentity> {
+        self.mount.get()
+    }
+
+    fn tell(&self, change: Change) {
+        if let Some(watcher) = self.watcher.get() {
+            watcher(change);
+        }
+    }
+
+    /// The device with this uuid.
+    pub fn by_uuid(&self, uuid: &str) -> Option<Arc<Device>> {
+        self.devices.read().by_uuid.get(uuid).cloned()
+    }
+
+    /// The device with this number.
+    pub fn by_number(&self, number: DeviceNumber) -> Option<Arc<Device>> {
+        if number.major != self.major {
+            return None;
+        }
+        self.devices.read().by_minor.get(&number.minor).cloned()
+    }
+
+    /// Makes a device without a table, with the minor number `minor` or else the first free one.
+    ///
+    /// # Errors
+    /// EINVAL for a name that cannot be a file's; EBUSY where name, uuid or number is taken.
+    pub fn create(&self, identity: Identity, minor: Option<u32>) -> Result<Arc<Device>, Refusal> {
+        check_name(&identity.name)?;
+        let device = {
+            let mut devices = self.devices.write();
+            if devices.by_name.contains_key(&identity.name) {
+                return Err(Refusal::of(Errno::BUSY, "a name that is not in use", &identity.name));
+            }
+            if devices.by_uuid.contains_key(&identity.uuid) {
+                return Err(Refusal::of(Errno::BUSY, "a uuid that is not in use", &identity.uuid));
+            }
+            let minor = devices.claim_minor(minor)?;
+            devices.last_id += 1;
+            let number = DeviceNumber { major: self.major, minor };
+            let events = Arc::new(Events::under(self.any_event.clone()));
+            let device = Arc::new(Device::new(devices.last_id, number, identity.clone(), events));
+            devices.insert(&device, &identity);
+            device
+        };
+        self.tell(Change::Added { id: device.id(), name: identity.name });
+        Ok(device)
+    }
+
+    /// Removes a device; true where that waits for its last close.
+    ///
+    /// # Errors
+    /// EBUSY where somebody holds it open and `deferred` is not set.
+    pub fn remove(&self, device: &Arc<Device>, deferred: bool) -> Result<bool, Refusal> {
+        match device.openers().remove(deferred) {
+            Removal::Go => {
+                self.finish_removal(device);
+                Ok(false)
+            }
+            Removal::Deferred => Ok(true),
+            Removal::Busy => Err(Refusal::message(
+                Errno::BUSY,
+                format!("ioctl: unable to remove open device {}", device.name()),
+            )),
+        }
+    }
+
+    /// Takes a device that nobody can open any more out of the registry, and ends it.
+    fn finish_removal(&self, device: &Arc<Device>) {
+        let identity = device.identity();
+        self.devices.write().take(device, &identity);
+        device.shut_down();
+        device.events().raise();
+        self.tell(Change::Removed { id: device.id(), name: identity.name });
+    }
+
+    /// Removes every device that nobody holds open, again and again while that frees others; with `deferred` the
+    /// rest at their last close. Gives the number of devices that stay.
+    pub fn remove_all(&self, deferred: bool) -> usize {
+        loop {
+            let before = self.list();
+            let removed = before.iter().filter(|device| matches!(self.remove(device, deferred), Ok(false)));
+            if removed.count() == 0 {
+                return self.list().len();
+            }
+        }
+    }
+
+    /// Gives a device another name.
+    ///
+    /// # Errors
+    /// EINVAL for a bad name, EBUSY for one that is taken, even by this device.
+    pub fn rename(&self, device: &Arc<Device>, to: &str) -> Result<(), Refusal> {
+        check_name(to)?;
+        let from = {
+            let mut devices = self.devices.write();
+            let identity = device.identity();
+            if devices.by_name.contains_key(to) {
+                let text = format!(
+                    "ioctl: Unable to change name on mapped device {} to one that already exists: {to}",
+                    identity.name
+                );
+                return Err(Refusal::message(Errno::BUSY, text));
+            }
+            devices.by_name.remove(&identity.name);
+            devices.by_name.insert(to.to_owned(), device.clone());
+            device.set_identity(Identity { name: to.to_owned(), uuid: identity.uuid });
+            identity.name
+        };
+        if device.active().is_some() {
+            device.events().raise();
+        }
+        self.tell(Change::Renamed { id: device.id(), from, to: to.to_owned() });
+        Ok(())
+    }
+
+    /// Gives a device its uuid, once.
+    ///
+    /// # Errors
+    /// EINVAL where it has one, EBUSY where another device has this one.
+    pub fn set_uuid(&self, device: &Arc<Device>, uuid: &str) -> Result<(), Refusal> {
+        let mut devices = self.devices.write();
+        let identity = device.identity();
+        if devices.by_uuid.contains_key(uuid) {
+            let text = format!(
+                "ioctl: Unable to change uuid on mapped device {} to one that already exists: {uuid}",
+                identity.name
+            );
+            return Err(Refusal::message(Errno::BUSY, text));
+        }
+        if !identity.uuid.is_empty() {
+            let text = format!(
+                "ioctl: Unable to change uuid of mapped device {} to {uuid} because uuid is already set to {}",
+                identity.name, identity.uuid
+            );
+            return Err(Refusal::message(Errno::INVAL, text));
+        }
+        devices.by_uuid.insert(uuid.to_owned(), device.clone());
+        device.set_identity(Identity { uuid: uuid.to_owned(), ..identity });
+        drop(devices);
+        if device.active().is_some() {
+            device.events().raise();
+        }
+        Ok(())
+    }
+
+    /// Puts a table into a device's inactive slot.
+    ///
+    /// # Errors
+    /// ELOOP where the device would lie below itself or the stack grow too deep; EINVAL where its live table's
+    /// kind may not be replaced.
+    pub fn load(&self, device: &Arc<Device>, table: Table) -> Result<(), Refusal> {
+        let table = Arc::new(table);
+        let _load = self.loads.lock();
+        let below = self.depth_below(&table, device.id(), &mut HashMap::new())?;
+        if below > 1 && below + self.depth_above(device.id()) > MAX_STACK_DEPTH {
+            return Err(Refusal::of(
+                Errno::LOOP,
+                &format!("at most {MAX_STACK_DEPTH} devices on one another"),
+                &device.name(),
+            ));
+        }
+        device
+            .load(table)
+            .map_err(|error| Refusal::message(error.errno, format!("ioctl: {}", error.text)))
+    }
+
+    /// How many devices lie on one another below `table`, with its own; ELOOP where `id` is among them. `known`
+    /// remembers the depths found on the way.
+    fn depth_below(&self, table: &Table, id: u64, known: &mut HashMap<u64, usize>) -> Result<usize, Refusal> {
+        let mut deepest = 0;
+        for below in table.devices().iter().filter_map(|device| device.mapped) {
+            if below == id {
+                let name = self.by_id(id).map(|device| device.name()).unwrap_or_default();
+                return Err(Refusal::of(Errno::LOOP, "a device that does not lie on this one", &name));
+            }
+            if let Some(&depth) = known.get(&below) {
+                deepest = deepest.max(depth);
+                continue;
+            }
+            let Some(device) = self.by_id(below) else { continue };
+            let state = device.state();
+            let mut depth = 1;
+            for table in [state.active, state.inactive].into_iter().flatten() {
+                depth = depth.max(self.depth_below(&table, id, known)?);
+            }
+            known.insert(below, depth);
+            deepest = deepest.max(depth);
+        }
+        Ok(deepest + 1)
+    }
+
+    /// How many devices lie on one another above the device `id`.
+    fn depth_above(&self, id: u64) -> usize {
+        let mut level = HashSet::from([id]);
+        for depth in 0..MAX_STACK_DEPTH {
+            let uses_level = |table: &Arc<Table>| {
+                table.devices().iter().any(|device| device.mapped.is_some_and(|id| level.contains(&id)))
+            };
+            let above = self.list().into_iter().filter(|device| {
+                let state = device.state();
+                [state.active, state.inactive].iter().flatten().any(uses_level)
+            });
+            let above: HashSet<u64> = above.map(|device| device.id()).collect();
+            if above.is_empty() {
+                return depth;
+            }
+            level = above;
+        }
+        MAX_STACK_DEPTH
+    }
+
+    /// Resumes a device, with its inactive table if there is one, and tells of the change.
+    ///
+    /// # Errors
+    /// As for [`Device::resume`].
+    pub fn resume(
+        &self,
+        device: &Arc<Device>,
+        options: SuspendOptions,
+        keep_waiting: &mut dyn FnMut() -> bool,
+    ) -> Result<(), ResumeError> {
+        let result = device.resume(options, keep_waiting);
+        let swapped = match &result {
+            Ok(resumed) => resumed.swapped,
+            Err(error) => error.swapped,
+        };
+        if swapped {
+            self.tell(Change::Changed { id: device.id() });
+        }
+        result.map(|_| ())
+    }
+
+    /// Ends every device, whoever holds it open: waiting requests fail, what was written is flushed. For the end
+    /// of the mount.
+    pub fn shut_down(&self) {
+        self.remove_all(false);
+        for device in self.list() {
+            device.shut_down();
+        }
+    }
+}
+
+impl Devices {
+    fn claim_minor(&mut self, wanted: Option<u32>) -> Result<u32, Refusal> {
+        if let Some(minor) = wanted {
+            if minor > MAX_MINOR {
+                return Err(Refusal::of(
+                    Errno::INVAL,
+                    &format!("a minor number of at most {MAX_MINOR}"),
+                    &minor.to_string(),
+                ));
+            }
+            if self.by_minor.contains_key(&minor) {
+                return Err(Refusal::of(Errno::BUSY, "a minor number that is not in use", &minor.to_string()));
+            }
+            return Ok(minor);
+        }
+        while self.by_minor.contains_key(&self.free_minor) {
+            self.free_minor += 1;
+        }
+        if self.free_minor > MAX_MINOR {
+            return Err(Refusal::message(Errno::BUSY, "core: no free minor number".into()));
+        }
+        Ok(self.free_minor)
+    }
+
+    fn insert(&mut self, device: &Arc<Device>, identity: &Identity) {
+        self.by_id.insert(device.id(), device.clone());
+        self.by_name.insert(identity.name.clone(), device.clone());
+        if !identity.uuid.is_empty() {
+            self.by_uuid.insert(identity.uuid.clone(), device.clone());
+        }
+        self.by_minor.insert(device.number().minor, device.clone());
+    }
+
+    fn take(&mut self, device: &Device, identity: &Identity) {
+        self.by_id.remove(&device.id());
+        self.by_name.remove(&identity.name);
+        self.by_uuid.remove(&identity.uuid);
+        self.by_minor.remove(&device.number().minor);
+        self.free_minor = self.free_minor.min(device.number().minor);
+    }
+}
+
+impl Directory for Registry {
+    fn by_name(&self, name: &str) -> Option<Arc<Device>> {
+        self.devices.read().by_name.get(name).cloned()
+    }
+
+    fn by_id(&self, id: u64) -> Option<Arc<Device>> {
+        self.devices.read().by_id.get(&id).cloned()
+    }
+
+    fn list(&self) -> Vec<Arc<Device>> {
+        self.devices.read().by_name.values().cloned().collect()
+    }
+
+    fn open(&self, device: &Device) -> Result<(), Errno> {
+        device.openers().open()
+    }
+
+    fn close(&self, device: &Device) {
+        if device.openers().close()
+            && let Some(device) = self.by_id(device.id())
+        {
+            self.finish_removal(&device);
+        }
+    }
+}
+
+/// The kernel's rules for a name (dm-ioctl.c: check_name).
+fn check_name(name: &str) -> Result<(), Refusal> {
+    let text = match name {
+        "" => "ioctl: device name cannot be empty",
+        "control" | "." | ".." => r#"ioctl: device name cannot be "control", ".", or "..""#,
+        name if name.contains('/') => "ioctl: device name cannot contain '/'",
+        _ => return Ok(()),
+    };
+    Err(Refusal::message(Errno::INVAL, text.into()))
+}
+
+#[cfg(test)]
+mod tests;
