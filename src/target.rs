@@ -7,7 +7,8 @@
 mod arguments;
 mod naming;
 
-pub use arguments::{Access, BuildArgs, BuildError, DeviceOpener, OpenError, split_words};
+pub use crate::backing::Access;
+pub use arguments::{BuildArgs, BuildError, DeviceOpener, OpenError, split_words};
 pub use naming::{Naming, escape_word};
 
 use crate::io::{DevRef, Errno, Extent, IoResult, Limits, Request};

@@ -18,12 +18,18 @@ pub struct Refusal {
 impl Refusal {
     /// A bare errno, where the kernel says nothing either.
     pub fn errno(errno: Errno) -> Refusal {
-        Refusal { errno, detail: ErrorDetail::default() }
+        Refusal {
+            errno,
+            detail: ErrorDetail::default(),
+        }
     }
 
     /// An errno with the kernel's line, without its `device-mapper: `.
     pub fn message(errno: Errno, line: String) -> Refusal {
-        Refusal { errno, detail: ErrorDetail::message(line) }
+        Refusal {
+            errno,
+            detail: ErrorDetail::message(line),
+        }
     }
 
     /// An errno for which the kernel logs nothing: what was expected, and what was found instead.

@@ -60,12 +60,19 @@ struct Devices {
 
 impl Registry {
     /// A registry without devices, whose devices have the major number `major`.
-    pub fn new(kinds: &'static [&'static TargetKind], major: u32, store: BackingStore) -> Arc<Registry> {
+    pub fn new(
+        kinds: &'static [&'static TargetKind],
+        major: u32,
+        store: BackingStore,
+    ) -> Arc<Registry> {
         Arc::new(Registry {
             kinds,
             major,
             store,
-            devices: RwLock::new(Devices { last_id: FIRST_ID - 1, ..Devices::default() }),
+            devices: RwLock::new(Devices {
+                last_id: FIRST_ID - 1,
+                ..Devices::default()
+            }),
             loads: Mutex::new(()),
             any_event: Arc::new(Events::default()),
             watcher: OnceLock::new(),
@@ -140,20 +147,39 @@ impl Registry {
         let device = {
             let mut devices = self.devices.write();
             if devices.by_name.contains_key(&identity.name) {
-                return Err(Refusal::of(Errno::BUSY, "a name that is not in use", &identity.name));
+                return Err(Refusal::of(
+                    Errno::BUSY,
+                    "a name that is not in use",
+                    &identity.name,
+                ));
             }
             if devices.by_uuid.contains_key(&identity.uuid) {
-                return Err(Refusal::of(Errno::BUSY, "a uuid that is not in use", &identity.uuid));
+                return Err(Refusal::of(
+                    Errno::BUSY,
+                    "a uuid that is not in use",
+                    &identity.uuid,
+                ));
             }
             let minor = devices.claim_minor(minor)?;
             devices.last_id += 1;
-            let number = DeviceNumber { major: self.major, minor };
+            let number = DeviceNumber {
+                major: self.major,
+                minor,
+            };
             let events = Arc::new(Events::under(self.any_event.clone()));
-            let device = Arc::new(Device::new(devices.last_id, number, identity.clone(), events));
+            let device = Arc::new(Device::new(
+                devices.last_id,
+                number,
+                identity.clone(),
+                events,
+            ));
             devices.insert(&device, &identity);
             device
         };
-        self.tell(Change::Added { id: device.id(), name: identity.name });
+        self.tell(Change::Added {
+            id: device.id(),
+            name: identity.name,
+        });
         Ok(device)
     }
 
@@ -181,7 +207,10 @@ impl Registry {
         self.devices.write().take(device, &identity);
         device.shut_down();
         device.events().raise();
-        self.tell(Change::Removed { id: device.id(), name: identity.name });
+        self.tell(Change::Removed {
+            id: device.id(),
+            name: identity.name,
+        });
     }
 
     /// Removes every device that nobody holds open, again and again while that frees others; with `deferred` the
@@ -189,7 +218,9 @@ impl Registry {
     pub fn remove_all(&self, deferred: bool) -> usize {
         loop {
             let before = self.list();
-            let removed = before.iter().filter(|device| matches!(self.remove(device, deferred), Ok(false)));
+            let removed = before
+                .iter()
+                .filter(|device| matches!(self.remove(device, deferred), Ok(false)));
             if removed.count() == 0 {
                 return self.list().len();
             }
@@ -214,13 +245,20 @@ impl Registry {
             }
             devices.by_name.remove(&identity.name);
             devices.by_name.insert(to.to_owned(), device.clone());
-            device.set_identity(Identity { name: to.to_owned(), uuid: identity.uuid });
+            device.set_identity(Identity {
+                name: to.to_owned(),
+                uuid: identity.uuid,
+            });
             identity.name
         };
         if device.active().is_some() {
             device.events().raise();
         }
-        self.tell(Change::Renamed { id: device.id(), from, to: to.to_owned() });
+        self.tell(Change::Renamed {
+            id: device.id(),
+            from,
+            to: to.to_owned(),
+        });
         Ok(())
     }
 
@@ -246,7 +284,10 @@ impl Registry {
             return Err(Refusal::message(Errno::INVAL, text));
         }
         devices.by_uuid.insert(uuid.to_owned(), device.clone());
-        device.set_identity(Identity { uuid: uuid.to_owned(), ..identity });
+        device.set_identity(Identity {
+            uuid: uuid.to_owned(),
+            ..identity
+        });
         drop(devices);
         if device.active().is_some() {
             device.events().raise();
@@ -277,18 +318,32 @@ impl Registry {
 
     /// How many devices lie on one another below `table`, with its own; ELOOP where `id` is among them. `known`
     /// remembers the depths found on the way.
-    fn depth_below(&self, table: &Table, id: u64, known: &mut HashMap<u64, usize>) -> Result<usize, Refusal> {
+    fn depth_below(
+        &self,
+        table: &Table,
+        id: u64,
+        known: &mut HashMap<u64, usize>,
+    ) -> Result<usize, Refusal> {
         let mut deepest = 0;
         for below in table.devices().iter().filter_map(|device| device.mapped) {
             if below == id {
-                let name = self.by_id(id).map(|device| device.name()).unwrap_or_default();
-                return Err(Refusal::of(Errno::LOOP, "a device that does not lie on this one", &name));
+                let name = self
+                    .by_id(id)
+                    .map(|device| device.name())
+                    .unwrap_or_default();
+                return Err(Refusal::of(
+                    Errno::LOOP,
+                    "a device that does not lie on this one",
+                    &name,
+                ));
             }
             if let Some(&depth) = known.get(&below) {
                 deepest = deepest.max(depth);
                 continue;
             }
-            let Some(device) = self.by_id(below) else { continue };
+            let Some(device) = self.by_id(below) else {
+                continue;
+            };
             let state = device.state();
             let mut depth = 1;
             for table in [state.active, state.inactive].into_iter().flatten() {
@@ -305,11 +360,17 @@ impl Registry {
         let mut level = HashSet::from([id]);
         for depth in 0..MAX_STACK_DEPTH {
             let uses_level = |table: &Arc<Table>| {
-                table.devices().iter().any(|device| device.mapped.is_some_and(|id| level.contains(&id)))
+                table
+                    .devices()
+                    .iter()
+                    .any(|device| device.mapped.is_some_and(|id| level.contains(&id)))
             };
             let above = self.list().into_iter().filter(|device| {
                 let state = device.state();
-                [state.active, state.inactive].iter().flatten().any(uses_level)
+                [state.active, state.inactive]
+                    .iter()
+                    .flatten()
+                    .any(uses_level)
             });
             let above: HashSet<u64> = above.map(|device| device.id()).collect();
             if above.is_empty() {
@@ -362,7 +423,11 @@ impl Devices {
                 ));
             }
             if self.by_minor.contains_key(&minor) {
-                return Err(Refusal::of(Errno::BUSY, "a minor number that is not in use", &minor.to_string()));
+                return Err(Refusal::of(
+                    Errno::BUSY,
+                    "a minor number that is not in use",
+                    &minor.to_string(),
+                ));
             }
             return Ok(minor);
         }
@@ -370,7 +435,10 @@ impl Devices {
             self.free_minor += 1;
         }
         if self.free_minor > MAX_MINOR {
-            return Err(Refusal::message(Errno::BUSY, "core: no free minor number".into()));
+            return Err(Refusal::message(
+                Errno::BUSY,
+                "core: no free minor number".into(),
+            ));
         }
         Ok(self.free_minor)
     }

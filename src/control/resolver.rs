@@ -7,18 +7,15 @@
 
 use std::cell::RefCell;
 use std::collections::HashMap;
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use super::Registry;
-use crate::backing::{Backing, LoopInfo, OpenOptions, loop_backing};
+use crate::backing::{Backing, MEMORY_PREFIX, OpenOptions};
 use crate::device::{Device, Directory};
-use crate::io::{
-    BlockDev, DevRef, DeviceNumber, Errno, Extent, IoResult, Limits, OpenDevice, Request,
-};
+use crate::io::{BlockDev, DeviceNumber, Errno, Extent, IoResult, Limits, OpenDevice, Request};
 use crate::sync::Arc;
 use crate::target::{Access, DeviceOpener, OpenError};
-use crate::unit::{Bytes, Sector, Sectors};
+use crate::unit::{Sector, Sectors};
 
 /// Opens devices for one table.
 pub struct Resolver {
@@ -37,27 +34,33 @@ struct Opened {
 impl Resolver {
     /// A resolver for a table whose relative paths start from `folder`.
     pub fn new(registry: Arc<Registry>, folder: PathBuf, options: OpenOptions) -> Resolver {
-        Resolver { registry, folder, options, opened: RefCell::default() }
+        Resolver {
+            registry,
+            folder,
+            options,
+            opened: RefCell::default(),
+        }
     }
 
     fn resolve(&self, spec: &str, access: Access) -> Result<OpenDevice, OpenError> {
         if let Some(number) = parse_number(spec) {
             return match self.registry.by_number(number) {
                 Some(device) => self.mapped(device),
-                None => self.below(self.registry.store().by_number(number, access, self.options)),
+                None => self.below(
+                    self.registry
+                        .store()
+                        .by_number(number, access, self.options),
+                ),
             };
         }
-        if spec.starts_with(crate::backing::MEMORY_PREFIX) {
-            return self.below(self.registry.store().memory(spec));
+        if spec.starts_with(MEMORY_PREFIX) {
+            return self.below(self.registry.store().memory(spec, access));
         }
         let path = self.folder.join(spec);
         if let Some(device) = self.mapped_at(&path) {
             return self.mapped(device);
         }
-        match self.behind_loop(&path) {
-            Some((device, info)) => self.window(device, &info),
-            None => self.below(self.registry.store().open(&path, access, self.options)),
-        }
+        self.below(self.registry.store().open(&path, access, self.options))
     }
 
     /// The mapped device whose file in our mount `path` is, or which it names under `/dev/mapper`.
@@ -72,44 +75,27 @@ impl Resolver {
             .or_else(|| named(path, Path::new("/dev/mapper")).filter(|_| !path.exists()))
     }
 
-    /// The mapped device under the loop device at `path`, if there is one.
-    fn behind_loop(&self, path: &Path) -> Option<(Arc<Device>, LoopInfo)> {
-        let mount = self.registry.mount()?;
-        let info = loop_backing(path.metadata().ok()?.rdev())?;
-        (info.dev == mount.st_dev).then(|| self.registry.by_id(info.ino)).flatten().map(|device| (device, info))
-    }
-
     fn mapped(&self, device: Arc<Device>) -> Result<OpenDevice, OpenError> {
         let name = device.name();
-        let path = self.registry.mount().map_or_else(|| PathBuf::from(&name), |mount| mount.path.join(&name));
+        let path = self
+            .registry
+            .mount()
+            .map_or_else(|| PathBuf::from(&name), |mount| mount.path.join(&name));
         let (number, id) = (device.number(), device.id());
         let dev = Arc::new(Held::open(device, self.registry.clone())?);
-        Ok(OpenDevice { number, path, name: format!("dm-{}", number.minor), dev, mapped: Some(id) })
-    }
-
-    /// The part of a mapped device that a loop device over its file shows.
-    fn window(&self, device: Arc<Device>, info: &LoopInfo) -> Result<OpenDevice, OpenError> {
-        let whole = Arc::new(self.mapped(device)?);
-        if info.offset == 0 && info.sizelimit == 0 {
-            return Arc::into_inner(whole).ok_or_else(|| refuse(Errno::BUSY, "a device opened once"));
-        }
-        let start = Bytes(info.offset).whole_sectors();
-        let rest = Sectors(whole.dev.capacity().0.saturating_sub(start.0));
-        let len = match Bytes(info.sizelimit).whole_sectors() {
-            Sectors(0) => rest,
-            limit => limit.min(rest),
-        };
-        let dev = Arc::new(Window(DevRef::new(whole.clone(), Sector(start.0), len)));
         Ok(OpenDevice {
-            number: info.number,
-            path: info.path.clone(),
-            name: info.name(),
+            number,
+            path,
+            name: format!("dm-{}", number.minor),
             dev,
-            mapped: whole.mapped,
+            mapped: Some(id),
         })
     }
 
-    fn below<E: Into<OpenError>>(&self, backing: Result<Arc<Backing>, E>) -> Result<OpenDevice, OpenError> {
+    fn below<E: Into<OpenError>>(
+        &self,
+        backing: Result<Arc<Backing>, E>,
+    ) -> Result<OpenDevice, OpenError> {
         let backing = backing.map_err(Into::into)?;
         Ok(OpenDevice {
             number: backing.number(),
@@ -122,7 +108,10 @@ impl Resolver {
 }
 
 fn refuse(errno: Errno, reason: &str) -> OpenError {
-    OpenError { errno, reason: reason.to_owned() }
+    OpenError {
+        errno,
+        reason: reason.to_owned(),
+    }
 }
 
 impl DeviceOpener for Resolver {
@@ -132,8 +121,15 @@ impl DeviceOpener for Resolver {
         }
         let device = self.resolve(spec, access)?;
         let mut opened = self.opened.borrow_mut();
-        let device = opened.by_number.entry(device.number).or_insert_with(|| Arc::new(device)).clone();
-        opened.by_spec.insert(spec.to_owned(), device.clone());
+        let device = opened
+            .by_number
+            .entry(device.number)
+            .or_insert_with(|| Arc::new(device))
+            .clone();
+        // A memory device without a name is a new one each time.
+        if !spec.starts_with(MEMORY_PREFIX) {
+            opened.by_spec.insert(spec.to_owned(), device.clone());
+        }
         Ok(device)
     }
 }
@@ -141,8 +137,16 @@ impl DeviceOpener for Resolver {
 /// `major:minor`, two plain numbers.
 fn parse_number(spec: &str) -> Option<DeviceNumber> {
     let (major, minor) = spec.split_once(':')?;
-    let digits = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit()).then(|| text.parse().ok()).flatten();
-    Some(DeviceNumber { major: digits(major)?, minor: digits(minor)? })
+    let digits = |text: &str| {
+        text.bytes()
+            .all(|byte| byte.is_ascii_digit())
+            .then(|| text.parse().ok())
+            .flatten()
+    };
+    Some(DeviceNumber {
+        major: digits(major)?,
+        minor: digits(minor)?,
+    })
 }
 
 /// A mapped device that a table holds open.
@@ -185,27 +189,6 @@ impl BlockDev for Held {
     }
 }
 
-/// A stretch of a device as a device of its own.
-struct Window(DevRef);
-
-impl BlockDev for Window {
-    fn capacity(&self) -> Sectors {
-        self.0.len()
-    }
-
-    fn limits(&self) -> Limits {
-        self.0.limits()
-    }
-
-    fn submit(&self, request: Request<'_>) -> IoResult {
-        self.0.submit(request)
-    }
-
-    fn extent_at(&self, at: Sector) -> Extent {
-        self.0.extent_at(at)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::parse_number;
@@ -213,8 +196,23 @@ mod tests {
 
     #[test]
     fn only_two_plain_numbers_are_a_device_number() {
-        assert_eq!(parse_number("253:7"), Some(DeviceNumber { major: 253, minor: 7 }));
-        for path in ["253", "253:", ":7", "25x:7", "+1:2", "1:2:3", "4294967296:0", "mem:64"] {
+        assert_eq!(
+            parse_number("253:7"),
+            Some(DeviceNumber {
+                major: 253,
+                minor: 7
+            })
+        );
+        for path in [
+            "253",
+            "253:",
+            ":7",
+            "25x:7",
+            "+1:2",
+            "1:2:3",
+            "4294967296:0",
+            "mem:64",
+        ] {
             assert_eq!(parse_number(path), None, "{path}");
         }
     }

@@ -4,15 +4,15 @@
 
 use std::path::PathBuf;
 
-use super::protocol::dm_ioctl::{
-    AbiError, Command, DevNo, Flags, HEADER_BYTES, Header, ListedDevice, TargetSpec, TargetVersion, VERSION,
-    answer_deps, answer_message, answer_names, answer_rows, answer_versions, read_geometry, read_load,
-    read_message, read_rename,
+use super::protocol::dm_ioctl::payload::{
+    ListedDevice, TargetSpec, TargetVersion, answer_deps, answer_message, answer_names,
+    answer_rows, answer_versions, read_geometry, read_load, read_message, read_rename,
 };
+use super::protocol::dm_ioctl::{AbiError, Command, DevNo, Flags, HEADER_BYTES, Header, VERSION};
 use super::{Refusal, Registry, Resolver};
 use crate::backing::OpenOptions;
 use crate::device::{Device, Directory, Identity, SuspendOptions};
-use crate::io::{BlockDev, DeviceNumber, Errno};
+use crate::io::{DeviceNumber, Errno};
 use crate::sync::Arc;
 use crate::table::{RowSpec, Table, TableContext};
 use crate::target::{Access, Naming, split_words};
@@ -38,10 +38,15 @@ pub fn carry_out(
     command: u32,
     buffer: &[u8],
 ) -> Result<Vec<u8>, Refusal> {
-    let command = Command::from_number(command)?;
+    let command = Command::try_from(command)?;
     let mut header = Header::decode_request(buffer)?;
     header.check_address(command)?;
-    let mut transaction = Transaction { registry, caller, header: header.clone(), buffer };
+    let mut transaction = Transaction {
+        registry,
+        caller,
+        header: header.clone(),
+        buffer,
+    };
     let payload = transaction.run(command)?;
     header = transaction.header;
     header.version = VERSION;
@@ -85,7 +90,9 @@ impl Transaction<'_> {
 
     /// The device that the header addresses, by exactly one of uuid, name and number.
     fn find(&mut self) -> Result<Arc<Device>, Refusal> {
-        let Header { name, uuid, dev, .. } = &self.header;
+        let Header {
+            name, uuid, dev, ..
+        } = &self.header;
         let keys = [!uuid.is_empty(), !name.is_empty(), dev.is_some()];
         let device = match keys.iter().filter(|&&given| given).count() {
             1 if !uuid.is_empty() => self.registry.by_uuid(uuid),
@@ -109,7 +116,11 @@ impl Transaction<'_> {
         let identity = device.identity();
         let flags = &mut self.header.flags;
         let inactive_asked = flags.has(Flags::QUERY_INACTIVE_TABLE);
-        let table = if inactive_asked { &state.inactive } else { &state.active };
+        let table = if inactive_asked {
+            &state.inactive
+        } else {
+            &state.active
+        };
         flags.set(Flags::SUSPEND, state.suspended);
         flags.set(Flags::DEFERRED_REMOVE, state.deferred_remove);
         flags.set(Flags::ACTIVE_PRESENT, state.active.is_some());
@@ -117,7 +128,9 @@ impl Transaction<'_> {
         flags.set(Flags::INTERNAL_SUSPEND, false);
         flags.set(
             Flags::READONLY,
-            table.as_ref().is_some_and(|table| table.access() == Access::ReadOnly),
+            table
+                .as_ref()
+                .is_some_and(|table| table.access() == Access::ReadOnly),
         );
         self.header.target_count = count(table.as_ref().map_or(0, |table| table.rows().len()));
         self.header.open_count = i32::try_from(state.open_count).unwrap_or(i32::MAX);
@@ -129,7 +142,9 @@ impl Transaction<'_> {
     }
 
     fn remove_all(&mut self) -> Result<Vec<u8>, Refusal> {
-        let left = self.registry.remove_all(self.header.flags.has(Flags::DEFERRED_REMOVE));
+        let left = self
+            .registry
+            .remove_all(self.header.flags.has(Flags::DEFERRED_REMOVE));
         if left > 0 {
             log::warn!("remove_all left {left} open device(s)");
         }
@@ -147,7 +162,7 @@ impl Transaction<'_> {
                     dev: dev_no(device.number()),
                     name: identity.name,
                     event_nr: device.events().number(),
-                    uuid: identity.uuid,
+                    uuid: Some(identity.uuid).filter(|uuid| !uuid.is_empty()),
                 }
             })
             .collect();
@@ -155,8 +170,15 @@ impl Transaction<'_> {
     }
 
     fn create(&mut self) -> Result<Vec<u8>, Refusal> {
-        let identity = Identity { name: self.header.name.clone(), uuid: self.header.uuid.clone() };
-        let minor = self.header.flags.has(Flags::PERSISTENT_DEV).then_some(self.header.dev.minor);
+        let identity = Identity {
+            name: self.header.name.clone(),
+            uuid: self.header.uuid.clone(),
+        };
+        let minor = self
+            .header
+            .flags
+            .has(Flags::PERSISTENT_DEV)
+            .then_some(self.header.dev.minor);
         let device = self.registry.create(identity, minor)?;
         Ok(self.describe(&device))
     }
@@ -193,7 +215,9 @@ impl Transaction<'_> {
     }
 
     fn suspend_options(&self) -> SuspendOptions {
-        SuspendOptions { noflush: self.header.flags.has(Flags::NOFLUSH) }
+        SuspendOptions {
+            noflush: self.header.flags.has(Flags::NOFLUSH),
+        }
     }
 
     fn suspend(&mut self) -> Result<Vec<u8>, Refusal> {
@@ -207,14 +231,19 @@ impl Transaction<'_> {
     fn resume(&mut self) -> Result<Vec<u8>, Refusal> {
         let device = self.find()?;
         self.registry
-            .resume(&device, self.suspend_options(), &mut || (self.caller.is_there)())
+            .resume(&device, self.suspend_options(), &mut || {
+                (self.caller.is_there)()
+            })
             .map_err(|error| Refusal::errno(error.errno))?;
         Ok(self.describe(&device))
     }
 
     fn wait(&mut self) -> Result<Vec<u8>, Refusal> {
         let device = self.find()?;
-        if !device.events().wait(self.header.event_nr, &mut || (self.caller.is_there)()) {
+        if !device
+            .events()
+            .wait(self.header.event_nr, &mut || (self.caller.is_there)())
+        {
             return Err(Refusal::errno(Errno::INTR));
         }
         Ok(self.status(&device))
@@ -291,7 +320,10 @@ impl Transaction<'_> {
             .kinds()
             .iter()
             .filter(|kind| wanted(kind.name))
-            .map(|kind| TargetVersion { name: kind.name.to_owned(), version: kind.version })
+            .map(|kind| TargetVersion {
+                name: kind.name.to_owned(),
+                version: kind.version,
+            })
             .collect();
         answer_versions(&mut self.header, &versions)
     }
@@ -316,13 +348,15 @@ impl Transaction<'_> {
         let reply = if first.starts_with('@') {
             core_message(&device, &words)?
         } else {
-            let table = device.active().ok_or_else(|| invalid("ioctl: The device has no table."))?;
+            let table = device
+                .active()
+                .ok_or_else(|| invalid("ioctl: The device has no table."))?;
             let row = table
                 .row_at(Sector(sector))
                 .ok_or_else(|| invalid("ioctl: Target message sector outside device."))?;
-            row.target().message(&words).map_err(|error| {
-                Refusal::message(error.errno, format!("ioctl: {}", error.text))
-            })?
+            row.target()
+                .message(&words)
+                .map_err(|error| Refusal::message(error.errno, format!("ioctl: {}", error.text)))?
         };
         self.describe(&device);
         Ok(answer_message(&mut self.header, &reply))
@@ -331,8 +365,11 @@ impl Transaction<'_> {
     fn set_geometry(&mut self) -> Result<Vec<u8>, Refusal> {
         let device = self.find()?;
         let geometry = read_geometry(&self.header, self.buffer)?;
-        let (cylinders, heads, sectors) =
-            (u64::from(geometry.cylinders), u64::from(geometry.heads), u64::from(geometry.sectors));
+        let (cylinders, heads, sectors) = (
+            u64::from(geometry.cylinders),
+            u64::from(geometry.heads),
+            u64::from(geometry.sectors),
+        );
         if geometry.start > cylinders * heads * sectors {
             let text = "core: Start sector is beyond the geometry limits.";
             return Err(Refusal::message(Errno::INVAL, text.to_owned()));
@@ -380,13 +417,18 @@ fn core_message(device: &Device, words: &[&str]) -> Result<String, Refusal> {
     let invalid = |text: String| Refusal::message(Errno::INVAL, text);
     match words {
         [word] if word.eq_ignore_ascii_case("@cancel_deferred_remove") => {
-            device.openers().cancel_deferred_remove().map_err(Refusal::errno)?;
+            device
+                .openers()
+                .cancel_deferred_remove()
+                .map_err(Refusal::errno)?;
             Ok(String::new())
         }
-        [word, ..] if word.eq_ignore_ascii_case("@cancel_deferred_remove") => {
-            Err(invalid("core: Invalid arguments for @cancel_deferred_remove".to_owned()))
-        }
-        [word, ..] => Err(invalid(format!("core: Unsupported message sent to DM core: {word}"))),
+        [word, ..] if word.eq_ignore_ascii_case("@cancel_deferred_remove") => Err(invalid(
+            "core: Invalid arguments for @cancel_deferred_remove".to_owned(),
+        )),
+        [word, ..] => Err(invalid(format!(
+            "core: Unsupported message sent to DM core: {word}"
+        ))),
         [] => Err(invalid("ioctl: Empty message received.".to_owned())),
     }
 }
@@ -398,7 +440,10 @@ impl From<AbiError> for Refusal {
 }
 
 fn number_of(dev: DevNo) -> DeviceNumber {
-    DeviceNumber { major: dev.major, minor: dev.minor }
+    DeviceNumber {
+        major: dev.major,
+        minor: dev.minor,
+    }
 }
 
 fn dev_no(number: DeviceNumber) -> DevNo {

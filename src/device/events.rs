@@ -22,7 +22,10 @@ pub struct Events {
 impl Events {
     /// Events that `parent` counts as well.
     pub fn under(parent: Arc<Events>) -> Events {
-        Events { parent: Some(parent), ..Events::default() }
+        Events {
+            parent: Some(parent),
+            ..Events::default()
+        }
     }
 
     /// How many events there have been.

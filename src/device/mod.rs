@@ -285,7 +285,10 @@ impl Device {
         let mut replaced = None;
         if let Some(coming) = coming {
             self.suspend_locked(options, keep_waiting)
-                .map_err(|errno| ResumeError { errno, swapped: false })?;
+                .map_err(|errno| ResumeError {
+                    errno,
+                    swapped: false,
+                })?;
             let mut slots = self.slots.lock();
             // Loaded or cleared while requests drained: what the slot holds now is what counts.
             let table = slots.inactive.take().unwrap_or(coming);
@@ -295,7 +298,8 @@ impl Device {
             replaced = self.active.swap(Some(table));
         }
         if self.slots.lock().suspended {
-            self.resume_locked().map_err(|errno| ResumeError { errno, swapped })?;
+            self.resume_locked()
+                .map_err(|errno| ResumeError { errno, swapped })?;
         }
         drop(replaced);
         Ok(Resumed { swapped })

@@ -2,19 +2,11 @@
 
 use std::fmt;
 
+use crate::backing::{Access, BackingError};
 use crate::io::{DevRef, Errno, OpenDevice};
 use crate::sync::Arc;
 use crate::target::EventSink;
 use crate::unit::{Sector, Sectors};
-
-/// How a table uses its devices.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Access {
-    /// Nothing is written.
-    ReadOnly,
-    /// Read and written.
-    ReadWrite,
-}
 
 /// Finds the device behind a device argument.
 pub trait DeviceOpener {
@@ -32,6 +24,15 @@ pub struct OpenError {
     pub errno: Errno,
     /// What was wrong, for people.
     pub reason: String,
+}
+
+impl From<BackingError> for OpenError {
+    fn from(error: BackingError) -> OpenError {
+        OpenError {
+            errno: error.errno,
+            reason: error.message,
+        }
+    }
 }
 
 /// Why a row was refused.
