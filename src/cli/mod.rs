@@ -1,0 +1,7 @@
+//! The command line.
+
+pub mod concise;
+pub mod names;
+pub mod report;
+pub mod table_text;
+pub mod tree;
