@@ -1,6 +1,7 @@
 //! The device mapper without the kernel: mapped block devices as files in a FUSE mount.
 
 pub mod backing;
+pub mod cli;
 pub mod control;
 pub mod device;
 pub mod io;

@@ -54,7 +54,10 @@ const TOO_FEW: &str = "Five comma-separated fields are required for each device"
 
 /// Reads the devices of `text` one after the other; nothing comes after an error.
 pub fn parse(text: &str) -> ConciseDevices<'_> {
-    ConciseDevices { rest: text, failed: false }
+    ConciseDevices {
+        rest: text,
+        failed: false,
+    }
 }
 
 /// The devices of a concise text; see [`parse`].
@@ -158,8 +161,13 @@ fn device_of(fields: &[String]) -> Result<ConciseDevice, ConciseError> {
 fn atoi(text: &str) -> i64 {
     let text = text.trim_start_matches(is_space);
     let digits = text.strip_prefix(['+', '-']).unwrap_or(text);
-    let end = digits.find(|c: char| !c.is_ascii_digit()).unwrap_or(digits.len());
-    let value = digits.get(..end).and_then(|digits| digits.parse::<i64>().ok()).unwrap_or(0);
+    let end = digits
+        .find(|c: char| !c.is_ascii_digit())
+        .unwrap_or(digits.len());
+    let value = digits
+        .get(..end)
+        .and_then(|digits| digits.parse::<i64>().ok())
+        .unwrap_or(0);
     if text.starts_with('-') { -value } else { value }
 }
 
@@ -214,7 +222,14 @@ mod tests {
         assert_eq!(devices[0].minor, Some(20));
         assert!(devices[0].readonly);
         assert_eq!(devices[0].table, "0 8 zero\n8 8 error");
-        assert_eq!((devices[1].name.as_str(), devices[1].minor, devices[1].readonly), ("c2", None, false));
+        assert_eq!(
+            (
+                devices[1].name.as_str(),
+                devices[1].minor,
+                devices[1].readonly
+            ),
+            ("c2", None, false)
+        );
     }
 
     #[test]
@@ -224,7 +239,10 @@ mod tests {
         assert_eq!(device.table, "0 8 zero\n 8 8 error");
         assert_eq!(one("c\\,6\\;x,,,,0 8 zero").name, "c,6;x");
         assert_eq!(one("c\\\\7,,,,0 8 zero").name, "c\\7");
-        assert_eq!(all("c3,,,,0 8 zero;\n c4,,,,0 8 error\n").unwrap()[1].name, "c4");
+        assert_eq!(
+            all("c3,,,,0 8 zero;\n c4,,,,0 8 error\n").unwrap()[1].name,
+            "c4"
+        );
     }
 
     #[test]
@@ -232,11 +250,15 @@ mod tests {
         let five = "Five comma-separated fields are required for each device";
         assert_eq!(
             all("a,b").unwrap_err(),
-            format!("{five}\nParsed 2 fields: name: a uuid: b minor: (null) flags: (null) table: (null)")
+            format!(
+                "{five}\nParsed 2 fields: name: a uuid: b minor: (null) flags: (null) table: (null)"
+            )
         );
         assert_eq!(
             all(";").unwrap_err(),
-            format!("{five}\nParsed 1 fields: name:  uuid: (null) minor: (null) flags: (null) table: (null)")
+            format!(
+                "{five}\nParsed 1 fields: name:  uuid: (null) minor: (null) flags: (null) table: (null)"
+            )
         );
         assert_eq!(
             all("a,,,,").unwrap_err(),
@@ -257,14 +279,24 @@ mod tests {
     fn what_stands_before_a_mistake_is_read() {
         let mut devices = parse("d1,,,,0 8 zero;;d2,,,,0 8 zero");
         assert_eq!(devices.next().unwrap().unwrap().name, "d1");
-        assert!(devices.next().unwrap().unwrap_err().0.contains("Parsed 1 fields: name:  "));
+        assert!(
+            devices
+                .next()
+                .unwrap()
+                .unwrap_err()
+                .0
+                .contains("Parsed 1 fields: name:  ")
+        );
         assert!(devices.next().is_none());
     }
 
     #[test]
     fn numbers_are_read_as_atoi_reads_them() {
         let minor = |text: &str| one(&format!("a,,{text},,0 8 zero")).minor;
-        assert_eq!([minor("x"), minor("-1"), minor("1x"), minor("")], [Some(0), Some(-1), Some(1), None]);
+        assert_eq!(
+            [minor("x"), minor("-1"), minor("1x"), minor("")],
+            [Some(0), Some(-1), Some(1), None]
+        );
     }
 
     proptest! {

@@ -102,9 +102,8 @@ pub fn to_stored(text: &str, subject: Subject, mode: Mangling) -> Result<String,
     if mode == Mangling::None {
         return Ok(text.into());
     }
-    let stored = mangle(text, subject, mode).map_err(|NameError(why)| {
-        NameError(format!("{why}\n{}", subject.failed(text)))
-    })?;
+    let stored = mangle(text, subject, mode)
+        .map_err(|NameError(why)| NameError(format!("{why}\n{}", subject.failed(text))))?;
     if stored.len() > subject.max() {
         return Err(NameError(format!(
             "Mangled form of the {} too long for \"{text}\".\n{}",
@@ -133,7 +132,9 @@ pub fn new_name_to_stored(text: &str, mode: Mangling) -> Result<String, NameErro
 /// With dmsetup's words, if there is one.
 pub fn refuse_slash(text: &str) -> Result<(), NameError> {
     if text.contains('/') {
-        return Err(NameError(format!("Name \"{text}\" invalid. It contains \"/\".")));
+        return Err(NameError(format!(
+            "Name \"{text}\" invalid. It contains \"/\"."
+        )));
     }
     Ok(())
 }
@@ -174,7 +175,10 @@ pub fn mangle(text: &str, subject: Subject, mode: Mangling) -> Result<String, Na
         let rest = &text.as_bytes()[at..];
         if mode != Mangling::Hex && rest.starts_with(b"\\x") {
             // libdm copies the two characters behind `\x` without looking whether they are digits.
-            let written = text.get(at..at + 4).filter(|_| !found_unwritten).ok_or_else(mixed)?;
+            let written = text
+                .get(at..at + 4)
+                .filter(|_| !found_unwritten)
+                .ok_or_else(mixed)?;
             stored.push_str(written);
             found_written = true;
             at += 4;
@@ -255,7 +259,10 @@ pub enum MangleStep {
 /// # Errors
 /// The uuid would have to change, which cannot be done to a living device; or a name written twice over.
 pub fn mangle_step(name: &str, uuid: &str, mode: Mangling) -> Result<MangleStep, NameError> {
-    let remedies = [("name", name, "rename the device"), ("UUID", uuid, "correct the device UUID")];
+    let remedies = [
+        ("name", name, "rename the device"),
+        ("UUID", uuid, "correct the device UUID"),
+    ];
     for (word, text, remedy) in remedies {
         if mode == Mangling::Auto && text.contains("\\x5cx") {
             return Err(NameError(format!(
@@ -275,10 +282,19 @@ pub fn mangle_step(name: &str, uuid: &str, mode: Mangling) -> Result<MangleStep,
         )));
     }
     if new_name == name {
-        let (shown, word) = if uuid.is_empty() { ("[no UUID]", "") } else { (uuid, "and UUID ") };
-        return Ok(MangleStep::Keep(format!("{name}: {shown}: name {word}already in correct form")));
+        let (shown, word) = if uuid.is_empty() {
+            ("[no UUID]", "")
+        } else {
+            (uuid, "and UUID ")
+        };
+        return Ok(MangleStep::Keep(format!(
+            "{name}: {shown}: name {word}already in correct form"
+        )));
     }
-    Ok(MangleStep::Rename { line: format!("{name}: renaming to {new_name}"), new_name })
+    Ok(MangleStep::Rename {
+        line: format!("{name}: renaming to {new_name}"),
+        new_name,
+    })
 }
 
 /// The parts of a device name that LVM made.
@@ -297,7 +313,10 @@ pub struct SplitName {
 impl SplitName {
     /// Takes `name` apart by the rules of `subsystem`; only LVM's are known, others leave the parts empty.
     pub fn new(name: &str, subsystem: &str) -> Self {
-        let mut split = Self { subsystem: subsystem.into(), ..Self::default() };
+        let mut split = Self {
+            subsystem: subsystem.into(),
+            ..Self::default()
+        };
         if subsystem == "LVM" {
             let rest;
             (split.vg, rest) = next_part(name);
@@ -310,7 +329,10 @@ impl SplitName {
 
     /// As [`SplitName::new`], with the subsystem that stands before the first `-` of the uuid.
     pub fn by_uuid(name: &str, uuid: &str) -> Self {
-        Self::new(name, uuid.split_once('-').map_or("", |(subsystem, _)| subsystem))
+        Self::new(
+            name,
+            uuid.split_once('-').map_or("", |(subsystem, _)| subsystem),
+        )
     }
 }
 
@@ -334,7 +356,8 @@ fn next_part(name: &str) -> (String, &str) {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::{
-        MangleStep, Mangling, SplitName, Subject, mangle_step, new_name_to_stored, to_shown, to_stored,
+        MangleStep, Mangling, SplitName, Subject, mangle_step, new_name_to_stored, to_shown,
+        to_stored,
     };
     use proptest::prelude::{any, prop_assert_eq, proptest};
 
@@ -350,7 +373,10 @@ mod tests {
     fn characters_outside_the_list_are_written_as_hex() {
         assert_eq!(stored("a b", Mangling::Auto).unwrap(), "a\\x20b");
         assert_eq!(stored("x,y;z", Mangling::Auto).unwrap(), "x\\x2cy\\x3bz");
-        assert_eq!(stored("#+-.:=@_Az09", Mangling::Auto).unwrap(), "#+-.:=@_Az09");
+        assert_eq!(
+            stored("#+-.:=@_Az09", Mangling::Auto).unwrap(),
+            "#+-.:=@_Az09"
+        );
         assert_eq!(stored("o\\p", Mangling::Auto).unwrap(), "o\\x5cp");
         assert_eq!(stored("\u{e9}", Mangling::Auto).unwrap(), "\\xc3\\xa9");
     }
@@ -392,9 +418,16 @@ mod tests {
     fn lengths_are_checked_before_and_after_writing() {
         assert!(stored(&"n".repeat(127), Mangling::Auto).is_ok());
         let long = "n".repeat(128);
-        assert_eq!(stored(&long, Mangling::Auto).unwrap_err(), format!("Name \"{long}\" too long."));
+        assert_eq!(
+            stored(&long, Mangling::Auto).unwrap_err(),
+            format!("Name \"{long}\" too long.")
+        );
         let blanks = " ".repeat(100);
-        assert!(stored(&blanks, Mangling::Auto).unwrap_err().starts_with("Mangled form of the name too long for"));
+        assert!(
+            stored(&blanks, Mangling::Auto)
+                .unwrap_err()
+                .starts_with("Mangled form of the name too long for")
+        );
     }
 
     #[test]
@@ -412,11 +445,22 @@ mod tests {
             Ok(MangleStep::Keep(line) | MangleStep::Rename { line, .. }) => line,
             Err(why) => why.0,
         };
-        assert_eq!(line("a", "", Mangling::Auto), "a: [no UUID]: name already in correct form");
-        assert_eq!(line("a", "U", Mangling::Auto), "a: U: name and UUID already in correct form");
+        assert_eq!(
+            line("a", "", Mangling::Auto),
+            "a: [no UUID]: name already in correct form"
+        );
+        assert_eq!(
+            line("a", "U", Mangling::Auto),
+            "a: U: name and UUID already in correct form"
+        );
         assert_eq!(line("a b", "", Mangling::Auto), "a b: renaming to a\\x20b");
-        assert_eq!(line("a\\x20b", "", Mangling::None), "a\\x20b: renaming to a b");
-        assert!(line("e f", "U V", Mangling::Auto).starts_with("e f: U V: UUID in incorrect form. \n"));
+        assert_eq!(
+            line("a\\x20b", "", Mangling::None),
+            "a\\x20b: renaming to a b"
+        );
+        assert!(
+            line("e f", "U V", Mangling::Auto).starts_with("e f: U V: UUID in incorrect form. \n")
+        );
         assert!(line("i\\x5cx20j", "", Mangling::Auto).ends_with("required to rename the device."));
     }
 

@@ -35,7 +35,11 @@ pub struct TableTextError {
 
 impl fmt::Display for TableTextError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Invalid format on line {} of table {}.", self.line_number, self.table)
+        write!(
+            f,
+            "Invalid format on line {} of table {}.",
+            self.line_number, self.table
+        )
     }
 }
 
@@ -71,21 +75,37 @@ fn parse_line(line: &str, line_number: usize) -> Result<TableLine, String> {
         return Err(expected("the name of a target", rest));
     }
     let (target, params) = rest.split_at(rest.find(is_space).unwrap_or(rest.len()));
-    let params = params.split('#').next().unwrap_or_default().trim_matches(is_space);
-    Ok(TableLine { line_number, start, length, target: target.into(), params: params.into() })
+    let params = params
+        .split('#')
+        .next()
+        .unwrap_or_default()
+        .trim_matches(is_space);
+    Ok(TableLine {
+        line_number,
+        start,
+        length,
+        target: target.into(),
+        params: params.into(),
+    })
 }
 
 fn expected(what: &str, found: &str) -> String {
     match found.split(is_space).next().filter(|word| !word.is_empty()) {
-        Some(word) => format!("expected {what}, found '{word}' (a row is START LENGTH TARGET [ARGUMENT...])"),
-        None => format!("expected {what}, found the end of the line (a row is START LENGTH TARGET [ARGUMENT...])"),
+        Some(word) => {
+            format!("expected {what}, found '{word}' (a row is START LENGTH TARGET [ARGUMENT...])")
+        }
+        None => format!(
+            "expected {what}, found the end of the line (a row is START LENGTH TARGET [ARGUMENT...])"
+        ),
     }
 }
 
 /// The number that `text` begins with, as `%llu` reads it, and what follows.
 fn number(text: &str) -> Option<(u64, &str)> {
     let unsigned = text.strip_prefix(['+', '-']).unwrap_or(text);
-    let end = unsigned.find(|c: char| !c.is_ascii_digit()).unwrap_or(unsigned.len());
+    let end = unsigned
+        .find(|c: char| !c.is_ascii_digit())
+        .unwrap_or(unsigned.len());
     let (digits, rest) = unsigned.split_at(end);
     if digits.is_empty() {
         return None;
@@ -110,7 +130,13 @@ mod tests {
     use std::time::{Duration, Instant};
 
     fn row(line_number: usize, start: u64, length: u64, target: &str, params: &str) -> TableLine {
-        TableLine { line_number, start, length, target: target.into(), params: params.into() }
+        TableLine {
+            line_number,
+            start,
+            length,
+            target: target.into(),
+            params: params.into(),
+        }
     }
 
     fn refusal(text: &str) -> String {
@@ -131,16 +157,28 @@ mod tests {
 
     #[test]
     fn numbers_are_read_as_scanf_reads_them() {
-        assert_eq!(parse("-1 8 zero", "").unwrap(), [row(1, u64::MAX, 8, "zero", "")]);
-        assert_eq!(parse("+0 99999999999999999999 zero", "").unwrap(), [row(1, 0, u64::MAX, "zero", "")]);
+        assert_eq!(
+            parse("-1 8 zero", "").unwrap(),
+            [row(1, u64::MAX, 8, "zero", "")]
+        );
+        assert_eq!(
+            parse("+0 99999999999999999999 zero", "").unwrap(),
+            [row(1, 0, u64::MAX, "zero", "")]
+        );
         assert_eq!(parse("0 8zero", "").unwrap(), [row(1, 0, 8, "zero", "")]);
-        assert_eq!(parse("0 8 zero\\n8", "").unwrap(), [row(1, 0, 8, "zero\\n8", "")]);
+        assert_eq!(
+            parse("0 8 zero\\n8", "").unwrap(),
+            [row(1, 0, 8, "zero\\n8", "")]
+        );
     }
 
     #[test]
     fn fewer_than_three_words_name_the_line_and_the_word() {
         assert_eq!(refusal("0 8"), "Invalid format on line 1 of table .");
-        assert_eq!(refusal("0 8 zero\n\n8 bad line"), "Invalid format on line 3 of table .");
+        assert_eq!(
+            refusal("0 8 zero\n\n8 bad line"),
+            "Invalid format on line 3 of table ."
+        );
         assert_eq!(
             parse("a b", "on stdin").unwrap_err().to_string(),
             "Invalid format on line 1 of table on stdin."
@@ -153,10 +191,16 @@ mod tests {
 
     #[test]
     fn a_hundred_thousand_rows_are_read_at_once() {
-        let text: String = (0..100_000).map(|at| format!("{} 8 linear /dev/loop0 {at}\n", at * 8)).collect();
+        let text: String = (0..100_000)
+            .map(|at| format!("{} 8 linear /dev/loop0 {at}\n", at * 8))
+            .collect();
         let begun = Instant::now();
         assert_eq!(parse(&text, "").unwrap().len(), 100_000);
-        assert!(begun.elapsed() < Duration::from_secs(1), "took {:?}", begun.elapsed());
+        assert!(
+            begun.elapsed() < Duration::from_secs(1),
+            "took {:?}",
+            begun.elapsed()
+        );
     }
 
     proptest! {

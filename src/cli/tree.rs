@@ -30,8 +30,14 @@ struct Node<'r> {
 impl<'r> Forest<'r> {
     /// Links `devices`, all there are, in the order they are listed.
     pub fn new(devices: &'r [DeviceRow]) -> Self {
-        let rows = devices.iter().map(|device| ((device.major, device.minor), device)).collect();
-        let mut forest = Self { nodes: Vec::new(), by_number: HashMap::new() };
+        let rows = devices
+            .iter()
+            .map(|device| ((device.major, device.minor), device))
+            .collect();
+        let mut forest = Self {
+            nodes: Vec::new(),
+            by_number: HashMap::new(),
+        };
         for device in devices {
             forest.add(&rows, (device.major, device.minor), &device.blkdev_name);
         }
@@ -39,34 +45,54 @@ impl<'r> Forest<'r> {
     }
 
     /// Adds a device and, depth first, what it uses: the order of users is the order of this walk.
+    /// A link back to a device whose links are being walked would be a cycle; it is left out.
     fn add(&mut self, rows: &HashMap<Number, &'r DeviceRow>, number: Number, blkdev_name: &'r str) {
-        let mut open = vec![(self.node(rows, number, blkdev_name), 0)];
-        while let Some((at, next)) = open.last_mut() {
+        let (at, is_new) = self.node(rows, number, blkdev_name);
+        let mut walked = if is_new { vec![(at, 0)] } else { Vec::new() };
+        while let Some((at, next)) = walked.last_mut() {
             let (at, dep) = (*at, *next);
             *next += 1;
-            let Some(dep) = self.nodes[at].device.and_then(|device| device.deps.get(dep)) else {
-                open.pop();
+            let Some(dep) = self.nodes[at]
+                .device
+                .and_then(|device| device.deps.get(dep))
+            else {
+                walked.pop();
                 continue;
             };
-            let below = self.node(rows, (dep.major, dep.minor), &dep.blkdev_name);
-            if self.nodes[at].uses.contains(&below) || open.iter().any(|&(above, _)| above == below) {
+            let (below, is_new) = self.node(rows, (dep.major, dep.minor), &dep.blkdev_name);
+            if self.nodes[at].uses.contains(&below)
+                || walked.iter().any(|&(above, _)| above == below)
+            {
                 continue;
             }
-            let is_new = self.nodes[below].users.is_empty() && self.nodes[below].uses.is_empty();
             self.nodes[at].uses.push(below);
             self.nodes[below].users.push(at);
             if is_new {
-                open.push((below, 0));
+                walked.push((below, 0));
             }
         }
     }
 
-    fn node(&mut self, rows: &HashMap<Number, &'r DeviceRow>, number: Number, blkdev_name: &'r str) -> usize {
-        *self.by_number.entry(number).or_insert_with(|| {
+    /// The node of a device, and whether it was made for this call.
+    fn node(
+        &mut self,
+        rows: &HashMap<Number, &'r DeviceRow>,
+        number: Number,
+        blkdev_name: &'r str,
+    ) -> (usize, bool) {
+        let next = self.nodes.len();
+        let at = *self.by_number.entry(number).or_insert(next);
+        if at == next {
             let device = rows.get(&number).copied();
-            self.nodes.push(Node { number, blkdev_name, device, uses: Vec::new(), users: Vec::new() });
-            self.nodes.len() - 1
-        })
+            self.nodes.push(Node {
+                number,
+                blkdev_name,
+                device,
+                uses: Vec::new(),
+                users: Vec::new(),
+            });
+        }
+        (at, at == next)
     }
 
     /// The mapped devices that this one uses.
@@ -80,7 +106,10 @@ impl<'r> Forest<'r> {
     }
 
     fn linked(&self, number: Number, users: bool) -> impl Iterator<Item = &'r DeviceRow> {
-        let node = self.by_number.get(&number).and_then(|&at| self.nodes.get(at));
+        let node = self
+            .by_number
+            .get(&number)
+            .and_then(|&at| self.nodes.get(at));
         let links = node.map_or(&[][..], |node| if users { &node.users } else { &node.uses });
         links.iter().filter_map(|&at| self.nodes.get(at)?.device)
     }
@@ -128,11 +157,11 @@ impl Drawing {
             },
             Self::Vt100 => Symbols {
                 blank: "  ",
-                line: "\x1b(0x\x1b(B ",
-                branch: "\x1b(0tq\x1b(B",
-                last: "\x1b(0mq\x1b(B",
-                only_child: "\x1b(0qqq\x1b(B",
-                first_child: "\x1b(0qwq\x1b(B",
+                line: "\x1b(0\x0fx\x1b(B ",
+                branch: "\x1b(0\x0ftq\x1b(B",
+                last: "\x1b(0\x0fmq\x1b(B",
+                only_child: "\x1b(0\x0fqqq\x1b(B",
+                first_child: "\x1b(0\x0fqwq\x1b(B",
             },
         }
     }
@@ -238,7 +267,11 @@ pub fn render(devices: &[DeviceRow], options: &TreeOptions) -> String {
     let roots: Vec<usize> = (0..forest.nodes.len())
         .filter(|&at| {
             forest.nodes.get(at).is_some_and(|node| {
-                if options.inverted { node.uses.is_empty() } else { node.users.is_empty() }
+                if options.inverted {
+                    node.uses.is_empty()
+                } else {
+                    node.users.is_empty()
+                }
             })
         })
         .collect();
@@ -247,7 +280,10 @@ pub fn render(devices: &[DeviceRow], options: &TreeOptions) -> String {
         options,
         symbols: options.drawing.symbols(),
         levels: Vec::new(),
-        line: Line { text: String::new(), columns: 0 },
+        line: Line {
+            text: String::new(),
+            columns: 0,
+        },
         out: String::new(),
     };
     painter.children(&roots);
@@ -291,7 +327,11 @@ impl Painter<'_, '_> {
 
     fn subtree(&mut self, node: &Node<'_>, more: bool) {
         let options = self.options;
-        let below = if options.inverted { &node.users } else { &node.uses };
+        let below = if options.inverted {
+            &node.users
+        } else {
+            &node.uses
+        };
         if self.levels.len() > MAX_DEPTH {
             return;
         }
@@ -303,9 +343,17 @@ impl Painter<'_, '_> {
             if begins_line {
                 self.prefix();
             }
-            let offset = if begins_line { self.line.columns } else { started };
+            let offset = if begins_line {
+                self.line.columns
+            } else {
+                started
+            };
             if !begins_line {
-                let symbol = if more { self.symbols.first_child } else { self.symbols.only_child };
+                let symbol = if more {
+                    self.symbols.first_child
+                } else {
+                    self.symbols.only_child
+                };
                 self.line.push(symbol);
             }
             self.label(node);
@@ -344,7 +392,8 @@ impl Painter<'_, '_> {
     fn label(&mut self, node: &Node<'_>) {
         let options = self.options;
         let mut label = node.device.map_or_else(String::new, |device| {
-            to_shown(&device.name, Subject::Name, options.mangling).unwrap_or_else(|_| device.name.clone())
+            to_shown(&device.name, Subject::Name, options.mangling)
+                .unwrap_or_else(|_| device.name.clone())
         });
         if options.blkdevname && !node.blkdev_name.is_empty() {
             label.push_str(&format!(" <{}>", node.blkdev_name));
@@ -364,7 +413,14 @@ impl Painter<'_, '_> {
         let options = self.options;
         let mut attributes = Vec::new();
         if options.active {
-            attributes.push(if device.suspended { "SUSPENDED" } else { "ACTIVE" }.into());
+            attributes.push(
+                if device.suspended {
+                    "SUSPENDED"
+                } else {
+                    "ACTIVE"
+                }
+                .into(),
+            );
         }
         if options.rw {
             attributes.push(if device.readonly { "RO" } else { "RW" }.into());
@@ -381,10 +437,17 @@ impl Painter<'_, '_> {
 
     /// A line that does not fit loses what is behind the last column but one, for three dots.
     fn end_line(&mut self) {
-        let line = std::mem::replace(&mut self.line, Line { text: String::new(), columns: 0 });
+        let line = std::mem::replace(
+            &mut self.line,
+            Line {
+                text: String::new(),
+                columns: 0,
+            },
+        );
         match self.options.width {
             Some(width) if line.columns > width => {
-                self.out.extend(line.text.chars().take(width.saturating_sub(1)));
+                self.out
+                    .extend(line.text.chars().take(width.saturating_sub(1)));
                 self.out.push_str("...");
             }
             _ => self.out.push_str(&line.text),

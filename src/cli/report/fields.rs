@@ -34,7 +34,13 @@ pub enum Group {
 
 impl Group {
     /// Every group that `all` stands for.
-    pub const ALL: [Self; 5] = [Self::Name, Self::Info, Self::Deps, Self::Tree, Self::SplitName];
+    pub const ALL: [Self; 5] = [
+        Self::Name,
+        Self::Info,
+        Self::Deps,
+        Self::Tree,
+        Self::SplitName,
+    ];
 
     /// What can stand before a field's name, without underscores; also before `all`.
     pub fn prefix(self) -> &'static str {
@@ -121,7 +127,14 @@ const fn field(
     id: &'static str,
     help: &'static str,
 ) -> Field {
-    Field { id, heading, width, kind, group, help }
+    Field {
+        id,
+        heading,
+        width,
+        kind,
+        group,
+        help,
+    }
 }
 
 use Group::{Deps, Info, Name, Special, Tree};
@@ -130,35 +143,217 @@ use Kind::{List, Number, Text};
 /// Every field, in the order of help and of `all`.
 pub static FIELDS: [Field; 31] = [
     field(Name, Text, "Name", 16, "name", "The device's name."),
-    field(Name, Text, "MangledName", 16, "mangled_name", "The name with odd characters as \\xNN."),
-    field(Name, Text, "UnmangledName", 16, "unmangled_name", "The name with every \\xNN read back."),
-    field(Name, Text, "UUID", 32, "uuid", "The device's uuid, if it has one."),
-    field(Name, Text, "MangledUUID", 32, "mangled_uuid", "The uuid with odd characters as \\xNN."),
-    field(Name, Text, "UnmangledUUID", 32, "unmangled_uuid", "The uuid with every \\xNN read back."),
-    field(Name, Number, "RAhead", 6, "read_ahead", "Read ahead, in sectors."),
-    field(Info, Text, "BlkDevName", 16, "blkdevname", "The block device's own name, dm-N."),
-    field(Info, Text, "Stat", 4, "attr", "(L)ive and (I)nactive table, (s)uspended, (r)ead-only or (w)riteable."),
-    field(Info, Text, "Tables", 6, "tables_loaded", "Which table slots are filled."),
-    field(Info, Text, "Suspended", 9, "suspended", "Active or Suspended."),
-    field(Info, Text, "Read-only", 9, "readonly", "Writeable or Read-only."),
-    field(Info, Text, "DevNo", 5, "devno", "Device number, MAJOR:MINOR."),
+    field(
+        Name,
+        Text,
+        "MangledName",
+        16,
+        "mangled_name",
+        "The name with odd characters as \\xNN.",
+    ),
+    field(
+        Name,
+        Text,
+        "UnmangledName",
+        16,
+        "unmangled_name",
+        "The name with every \\xNN read back.",
+    ),
+    field(
+        Name,
+        Text,
+        "UUID",
+        32,
+        "uuid",
+        "The device's uuid, if it has one.",
+    ),
+    field(
+        Name,
+        Text,
+        "MangledUUID",
+        32,
+        "mangled_uuid",
+        "The uuid with odd characters as \\xNN.",
+    ),
+    field(
+        Name,
+        Text,
+        "UnmangledUUID",
+        32,
+        "unmangled_uuid",
+        "The uuid with every \\xNN read back.",
+    ),
+    field(
+        Name,
+        Number,
+        "RAhead",
+        6,
+        "read_ahead",
+        "Read ahead, in sectors.",
+    ),
+    field(
+        Info,
+        Text,
+        "BlkDevName",
+        16,
+        "blkdevname",
+        "The block device's own name, dm-N.",
+    ),
+    field(
+        Info,
+        Text,
+        "Stat",
+        4,
+        "attr",
+        "(L)ive and (I)nactive table, (s)uspended, (r)ead-only or (w)riteable.",
+    ),
+    field(
+        Info,
+        Text,
+        "Tables",
+        6,
+        "tables_loaded",
+        "Which table slots are filled.",
+    ),
+    field(
+        Info,
+        Text,
+        "Suspended",
+        9,
+        "suspended",
+        "Active or Suspended.",
+    ),
+    field(
+        Info,
+        Text,
+        "Read-only",
+        9,
+        "readonly",
+        "Writeable or Read-only.",
+    ),
+    field(
+        Info,
+        Text,
+        "DevNo",
+        5,
+        "devno",
+        "Device number, MAJOR:MINOR.",
+    ),
     field(Info, Number, "Maj", 3, "major", "Major device number."),
     field(Info, Number, "Min", 3, "minor", "Minor device number."),
-    field(Info, Number, "Open", 4, "open", "How often the device is open."),
+    field(
+        Info,
+        Number,
+        "Open",
+        4,
+        "open",
+        "How often the device is open.",
+    ),
     field(Info, Number, "Targ", 4, "segments", "Rows of the table."),
-    field(Info, Number, "Event", 6, "events", "Number of the last event."),
-    field(Deps, Number, "#Devs", 5, "device_count", "How many devices it uses."),
-    field(Tree, List, "DevNamesUsed", 16, "devs_used", "Names of the mapped devices it uses."),
-    field(Deps, List, "DevNosUsed", 16, "devnos_used", "Numbers of the devices it uses."),
-    field(Deps, List, "BlkDevNamesUsed", 16, "blkdevs_used", "Block device names of the devices it uses."),
-    field(Tree, Number, "#Refs", 5, "device_ref_count", "How many mapped devices use it."),
-    field(Tree, List, "RefNames", 8, "names_using_dev", "Names of the mapped devices that use it."),
-    field(Tree, List, "RefDevNos", 9, "devnos_using_dev", "Numbers of the mapped devices that use it."),
-    field(Group::SplitName, Text, "Subsys", 6, "subsystem", "Who made the device, by its uuid."),
-    field(Group::SplitName, Text, "VG", 4, "vg_name", "LVM: volume group."),
-    field(Group::SplitName, Text, "LV", 4, "lv_name", "LVM: logical volume."),
-    field(Group::SplitName, Text, "LVLayer", 7, "lv_layer", "LVM: layer of the volume."),
-    field(Special, Number, "Selected", 8, SELECTED, "1 where the selection holds, else 0."),
+    field(
+        Info,
+        Number,
+        "Event",
+        6,
+        "events",
+        "Number of the last event.",
+    ),
+    field(
+        Deps,
+        Number,
+        "#Devs",
+        5,
+        "device_count",
+        "How many devices it uses.",
+    ),
+    field(
+        Tree,
+        List,
+        "DevNamesUsed",
+        16,
+        "devs_used",
+        "Names of the mapped devices it uses.",
+    ),
+    field(
+        Deps,
+        List,
+        "DevNosUsed",
+        16,
+        "devnos_used",
+        "Numbers of the devices it uses.",
+    ),
+    field(
+        Deps,
+        List,
+        "BlkDevNamesUsed",
+        16,
+        "blkdevs_used",
+        "Block device names of the devices it uses.",
+    ),
+    field(
+        Tree,
+        Number,
+        "#Refs",
+        5,
+        "device_ref_count",
+        "How many mapped devices use it.",
+    ),
+    field(
+        Tree,
+        List,
+        "RefNames",
+        8,
+        "names_using_dev",
+        "Names of the mapped devices that use it.",
+    ),
+    field(
+        Tree,
+        List,
+        "RefDevNos",
+        9,
+        "devnos_using_dev",
+        "Numbers of the mapped devices that use it.",
+    ),
+    field(
+        Group::SplitName,
+        Text,
+        "Subsys",
+        6,
+        "subsystem",
+        "Who made the device, by its uuid.",
+    ),
+    field(
+        Group::SplitName,
+        Text,
+        "VG",
+        4,
+        "vg_name",
+        "LVM: volume group.",
+    ),
+    field(
+        Group::SplitName,
+        Text,
+        "LV",
+        4,
+        "lv_name",
+        "LVM: logical volume.",
+    ),
+    field(
+        Group::SplitName,
+        Text,
+        "LVLayer",
+        7,
+        "lv_layer",
+        "LVM: layer of the volume.",
+    ),
+    field(
+        Special,
+        Number,
+        "Selected",
+        8,
+        SELECTED,
+        "1 where the selection holds, else 0.",
+    ),
     field(Special, Number, "Help", 4, HELP, "Prints this list."),
 ];
 
@@ -173,7 +368,10 @@ pub fn find(name: &str) -> Option<&'static Field> {
     let name = if name == "?" { HELP.into() } else { name };
     FIELDS.iter().find(|field| {
         let id = canonical(field.id);
-        name == id || name.strip_prefix(field.group.prefix()).is_some_and(|rest| rest == id)
+        name == id
+            || name
+                .strip_prefix(field.group.prefix())
+                .is_some_and(|rest| rest == id)
     })
 }
 
@@ -184,11 +382,17 @@ pub fn find_all(name: &str) -> Option<Vec<Group>> {
         return Some(Group::ALL.into());
     }
     let prefix = name.strip_suffix("all")?;
-    Group::ALL.into_iter().find(|group| group.prefix() == prefix).map(|group| vec![group])
+    Group::ALL
+        .into_iter()
+        .find(|group| group.prefix() == prefix)
+        .map(|group| vec![group])
 }
 
 fn canonical(name: &str) -> String {
-    name.chars().filter(|&c| c != '_').map(|c| c.to_ascii_lowercase()).collect()
+    name.chars()
+        .filter(|&c| c != '_')
+        .map(|c| c.to_ascii_lowercase())
+        .collect()
 }
 
 impl Field {
@@ -200,16 +404,26 @@ impl Field {
         let none = || format!("_do_report_object: no data assigned to field {}", self.id);
         match self.group {
             Group::SplitName => self.split_value(source).ok_or_else(none),
-            Name => self.name_value(source.device.ok_or_else(none)?, source.mangling).map_err(|e| e.0),
-            Info => self.info_value(source.device.ok_or_else(none)?).ok_or_else(none),
-            Deps => self.deps_value(source.device.ok_or_else(none)?).ok_or_else(none),
-            Tree => self.tree_value(source.device.ok_or_else(none)?, source).ok_or_else(none),
+            Name => self
+                .name_value(source.device.ok_or_else(none)?, source.mangling)
+                .map_err(|e| e.0),
+            Info => self
+                .info_value(source.device.ok_or_else(none)?)
+                .ok_or_else(none),
+            Deps => self
+                .deps_value(source.device.ok_or_else(none)?)
+                .ok_or_else(none),
+            Tree => self
+                .tree_value(source.device.ok_or_else(none)?, source)
+                .ok_or_else(none),
             Special => Err(none()),
         }
     }
 
     fn split_value(&self, source: &Source<'_>) -> Option<Value> {
-        let of_device = source.device.map(|device| SplitName::by_uuid(&device.name, &device.uuid));
+        let of_device = source
+            .device
+            .map(|device| SplitName::by_uuid(&device.name, &device.uuid));
         let split = source.split.or(of_device.as_ref())?;
         let part = match self.id {
             "subsystem" => &split.subsystem,
@@ -239,8 +453,18 @@ impl Field {
             "blkdevname" => device.blkdev_name.clone(),
             "attr" => attr(device),
             "tables_loaded" => tables_loaded(device).into(),
-            "suspended" => if device.suspended { "Suspended" } else { "Active" }.into(),
-            "readonly" => if device.readonly { "Read-only" } else { "Writeable" }.into(),
+            "suspended" => if device.suspended {
+                "Suspended"
+            } else {
+                "Active"
+            }
+            .into(),
+            "readonly" => if device.readonly {
+                "Read-only"
+            } else {
+                "Writeable"
+            }
+            .into(),
             "devno" => format!("{}:{}", device.major, device.minor),
             "major" => return Some(Value::Number(device.major.into())),
             "minor" => return Some(Value::Number(device.minor.into())),
@@ -256,7 +480,10 @@ impl Field {
         let deps = device.deps.iter();
         Some(match self.id {
             "device_count" => Value::Number(i64::try_from(device.deps.len()).ok()?),
-            "devnos_used" => Value::List(deps.map(|dep| format!("{}:{}", dep.major, dep.minor)).collect()),
+            "devnos_used" => Value::List(
+                deps.map(|dep| format!("{}:{}", dep.major, dep.minor))
+                    .collect(),
+            ),
             "blkdevs_used" => Value::List(deps.map(|dep| dep.blkdev_name.clone()).collect()),
             _ => return None,
         })
@@ -264,17 +491,23 @@ impl Field {
 
     fn tree_value(&self, device: &DeviceRow, source: &Source<'_>) -> Option<Value> {
         let shown = |used: &DeviceRow| {
-            to_shown(&used.name, Subject::Name, source.mangling).unwrap_or_else(|_| used.name.clone())
+            to_shown(&used.name, Subject::Name, source.mangling)
+                .unwrap_or_else(|_| used.name.clone())
         };
         let number = (device.major, device.minor);
-        let (used, users) = (source.forest.used_by(number), source.forest.users_of(number));
+        let (used, users) = (
+            source.forest.used_by(number),
+            source.forest.users_of(number),
+        );
         Some(match self.id {
             "devs_used" => Value::List(used.map(shown).collect()),
             "device_ref_count" => Value::Number(i64::try_from(users.count()).ok()?),
             "names_using_dev" => Value::List(users.map(shown).collect()),
-            "devnos_using_dev" => {
-                Value::List(users.map(|user| format!("{}:{}", user.major, user.minor)).collect())
-            }
+            "devnos_using_dev" => Value::List(
+                users
+                    .map(|user| format!("{}:{}", user.major, user.minor))
+                    .collect(),
+            ),
             _ => return None,
         })
     }

@@ -172,7 +172,9 @@ impl Report {
 
     /// Whether a column needs the devices' [`DeviceRow::deps`].
     pub fn needs_deps(&self) -> bool {
-        self.columns.iter().any(|column| matches!(column.field.group, Group::Deps | Group::Tree))
+        self.columns
+            .iter()
+            .any(|column| matches!(column.field.group, Group::Deps | Group::Tree))
     }
 
     /// Renders `rows`. `all` are all devices there are, for the fields that tell who uses whom.
@@ -207,7 +209,10 @@ impl Report {
         if self.help.is_some() {
             return Ok(String::new());
         }
-        let shows_selected = self.columns.iter().any(|c| c.field.id == SELECTED && !c.hidden);
+        let shows_selected = self
+            .columns
+            .iter()
+            .any(|c| c.field.id == SELECTED && !c.hidden);
         let mut rows = Vec::new();
         for source in sources {
             let mut row = self.row(&source)?;
@@ -222,7 +227,12 @@ impl Report {
             }
         }
         rows.sort_by(|a, b| self.compare(a, b));
-        Ok(Layout { columns: &self.columns, options: &self.options, kind: self.kind }.print(&rows))
+        Ok(Layout {
+            columns: &self.columns,
+            options: &self.options,
+            kind: self.kind,
+        }
+        .print(&rows))
     }
 
     fn row(&self, source: &Source<'_>) -> Result<Vec<Cell>, ReportError> {
@@ -241,7 +251,11 @@ impl Report {
                     (Cell::Number(a), Cell::Number(b)) => a.cmp(b),
                     (a, b) => a.shown().cmp(&b.shown()),
                 };
-                Some(if key.descending { order.reverse() } else { order })
+                Some(if key.descending {
+                    order.reverse()
+                } else {
+                    order
+                })
             })
             .find(|order| order.is_ne())
             .unwrap_or(std::cmp::Ordering::Equal)
@@ -258,11 +272,17 @@ impl Report {
         };
         for name in words(&wanted) {
             if let Some(field) = fields::find(name) {
-                self.columns.push(Column { field, hidden: false });
+                self.columns.push(Column {
+                    field,
+                    hidden: false,
+                });
             } else if let Some(groups) = fields::find_all(name) {
                 self.add_groups(&groups);
             } else {
-                return Err(ReportError(format!("{} \nUnrecognised field: {name}", field_help(true))));
+                return Err(ReportError(format!(
+                    "{} \nUnrecognised field: {name}",
+                    field_help(true)
+                )));
             }
         }
         Ok(())
@@ -270,9 +290,16 @@ impl Report {
 
     /// Adds all fields of `groups`; `all` of a name's parts is those parts.
     fn add_groups(&mut self, groups: &[Group]) {
-        let known = |group| self.kind == ReportKind::Devices || groups.len() == 1 || group == Group::SplitName;
-        let fields = FIELDS.iter().filter(|field| groups.contains(&field.group) && known(field.group));
-        self.columns.extend(fields.map(|field| Column { field, hidden: false }));
+        let known = |group| {
+            self.kind == ReportKind::Devices || groups.len() == 1 || group == Group::SplitName
+        };
+        let fields = FIELDS
+            .iter()
+            .filter(|field| groups.contains(&field.group) && known(field.group));
+        self.columns.extend(fields.map(|field| Column {
+            field,
+            hidden: false,
+        }));
     }
 
     fn add_keys(&mut self) -> Result<(), ReportError> {
@@ -280,16 +307,28 @@ impl Report {
         for word in words(&wanted) {
             let name = word.strip_prefix(['+', '-']).unwrap_or(word);
             let Some(field) = fields::find(name) else {
-                let missing = if name.is_empty() { "dm_report: Missing sort field name\n" } else { "" };
+                let missing = if name.is_empty() {
+                    "dm_report: Missing sort field name\n"
+                } else {
+                    ""
+                };
                 let help = field_help(true);
-                return Err(ReportError(format!("{missing}{help} \ndm_report: Unrecognised field: {word}")));
+                return Err(ReportError(format!(
+                    "{missing}{help} \ndm_report: Unrecognised field: {word}"
+                )));
             };
             let column = self.column_of(field);
             if self.keys.iter().any(|key| key.column == column) {
-                self.warnings.push(format!("dm_report: Ignoring duplicate sort field: {}.", field.id));
+                self.warnings.push(format!(
+                    "dm_report: Ignoring duplicate sort field: {}.",
+                    field.id
+                ));
                 continue;
             }
-            self.keys.push(SortKey { column, descending: word.starts_with('-') });
+            self.keys.push(SortKey {
+                column,
+                descending: word.starts_with('-'),
+            });
         }
         Ok(())
     }
@@ -306,16 +345,31 @@ impl Report {
 
     /// The column of a field, which is made, hidden, where it is not shown.
     fn column_of(&mut self, field: &'static Field) -> usize {
-        let shown = self.columns.iter().position(|column| column.field.id == field.id);
+        let shown = self
+            .columns
+            .iter()
+            .position(|column| column.field.id == field.id);
         shown.unwrap_or_else(|| {
-            self.columns.push(Column { field, hidden: true });
+            self.columns.push(Column {
+                field,
+                hidden: true,
+            });
             self.columns.len() - 1
         })
     }
 }
 
+/// The words between commas. Several commas count as one, but a last one has an empty word behind it.
 fn words(text: &str) -> impl Iterator<Item = &str> {
-    text.split(',').filter(|word| !word.is_empty())
+    let mut rest = Some(text).filter(|text| !text.is_empty());
+    std::iter::from_fn(move || {
+        let (word, behind) = match rest?.trim_start_matches(',').split_once(',') {
+            Some((word, behind)) => (word, Some(behind)),
+            None => (rest?.trim_start_matches(','), None),
+        };
+        rest = behind;
+        Some(word)
+    })
 }
 
 /// The list of fields. `for_output` names what stands for a whole group; else each field's type.
@@ -328,7 +382,10 @@ fn field_help(for_output: bool) -> String {
                 help.push_str(" \n");
             }
             title = field.group.title();
-            help.push_str(&format!("{title} Fields\n{}\n", "-".repeat(title.len() + " Fields".len())));
+            help.push_str(&format!(
+                "{title} Fields\n{}\n",
+                "-".repeat(title.len() + " Fields".len())
+            ));
             if for_output && field.group != Group::Special {
                 let all = format!("{}_all", field.group.prefix());
                 help.push_str(&format!("  {all:<21} - All fields in this section.\n"));

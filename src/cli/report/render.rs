@@ -43,17 +43,28 @@ impl Layout<'_> {
     }
 
     fn shown(&self) -> impl Iterator<Item = (usize, &Column)> {
-        self.columns.iter().enumerate().filter(|(_, column)| !column.hidden)
+        self.columns
+            .iter()
+            .enumerate()
+            .filter(|(_, column)| !column.hidden)
     }
 
     fn as_columns(&self, rows: &[Vec<Cell>]) -> String {
-        let widths: Vec<usize> = self.columns.iter().enumerate().map(|(at, column)| width(at, column, rows)).collect();
+        let widths: Vec<usize> = self
+            .columns
+            .iter()
+            .enumerate()
+            .map(|(at, column)| width(at, column, rows))
+            .collect();
         let mut out = String::new();
         if !self.options.noheadings {
-            let headings = self.shown().zip(&widths).map(|((_, column), &width)| match self.is_padded() {
-                true => pad_right(column.field.heading, width),
-                false => column.field.heading.to_owned(),
-            });
+            let headings =
+                self.shown()
+                    .zip(&widths)
+                    .map(|((_, column), &width)| match self.is_padded() {
+                        true => pad_right(column.field.heading, width),
+                        false => column.field.heading.to_owned(),
+                    });
             push_line(&mut out, headings, self.separator());
         }
         for row in rows {
@@ -86,7 +97,10 @@ impl Layout<'_> {
             return text;
         }
         let quote = if self.options.unquoted { "" } else { "'" };
-        format!("DM_{}={quote}{text}{quote}", column.field.id.to_ascii_uppercase())
+        format!(
+            "DM_{}={quote}{text}{quote}",
+            column.field.id.to_ascii_uppercase()
+        )
     }
 
     /// `{"report":[{"KIND":[{FIELD:VALUE, ...}, ...]}]}`: numbers as numbers, lists as lists.
@@ -121,7 +135,11 @@ impl Layout<'_> {
 
 /// A column is as wide as its field asks, or as its longest value, in bytes as C counts.
 fn width(at: usize, column: &Column, rows: &[Vec<Cell>]) -> usize {
-    let longest = rows.iter().filter_map(|row| row.get(at)).map(|cell| cell.shown().len()).max();
+    let longest = rows
+        .iter()
+        .filter_map(|row| row.get(at))
+        .map(|cell| cell.shown().len())
+        .max();
     column.field.width.max(longest.unwrap_or(0))
 }
 

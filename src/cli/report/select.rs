@@ -77,7 +77,11 @@ impl Selection {
         text: &str,
         column_of: impl FnMut(&'static Field) -> usize,
     ) -> Result<Self, ReportError> {
-        let mut parser = Parser { rest: text, column_of, nesting: 0 };
+        let mut parser = Parser {
+            rest: text,
+            column_of,
+            nesting: 0,
+        };
         let node = parser.or()?;
         parser.skip_space();
         if !parser.rest.is_empty() {
@@ -162,7 +166,10 @@ impl<F: FnMut(&'static Field) -> usize> Parser<'_, F> {
     fn factor(&mut self) -> Result<Node, ReportError> {
         if self.take(&["!"]) {
             if !self.take(&["("]) {
-                return Err(ReportError(format!("Syntax error: left parenthesis expected at '{}'", self.rest)));
+                return Err(ReportError(format!(
+                    "Syntax error: left parenthesis expected at '{}'",
+                    self.rest
+                )));
             }
             return Ok(Node::Not(Box::new(self.group()?)));
         }
@@ -177,12 +184,18 @@ impl<F: FnMut(&'static Field) -> usize> Parser<'_, F> {
     fn group(&mut self) -> Result<Node, ReportError> {
         self.nesting += 1;
         if self.nesting > MAX_NESTING {
-            return Err(ReportError(format!("Syntax error: too many parentheses at '{}'", self.rest)));
+            return Err(ReportError(format!(
+                "Syntax error: too many parentheses at '{}'",
+                self.rest
+            )));
         }
         let node = self.or()?;
         self.skip_space();
         if !self.take(&[")"]) {
-            return Err(ReportError(format!("Syntax error: right parenthesis expected at '{}'", self.rest)));
+            return Err(ReportError(format!(
+                "Syntax error: right parenthesis expected at '{}'",
+                self.rest
+            )));
         }
         self.nesting -= 1;
         Ok(node)
@@ -199,13 +212,19 @@ impl<F: FnMut(&'static Field) -> usize> Parser<'_, F> {
             let why = format!("{} \n{why}", field_help(false));
             syntax_error(&why, start)
         };
-        let field = fields::find(name).ok_or_else(|| no_field(format!("Unrecognised selection field: {name}")))?;
+        let field = fields::find(name)
+            .ok_or_else(|| no_field(format!("Unrecognised selection field: {name}")))?;
         if field.id == HELP {
-            return Err(no_field(format!("Selection field is uncomparable: {name}.")));
+            return Err(no_field(format!(
+                "Selection field is uncomparable: {name}."
+            )));
         }
         let op = self.op(start, behind)?;
         let test = self.test(field, op, start)?;
-        Ok(Node::Compare { column: (self.column_of)(field), test })
+        Ok(Node::Compare {
+            column: (self.column_of)(field),
+            test,
+        })
     }
 
     fn op(&mut self, start: &str, behind: &str) -> Result<Op, ReportError> {
@@ -221,7 +240,10 @@ impl<F: FnMut(&'static Field) -> usize> Parser<'_, F> {
 
     fn test(&mut self, field: &'static Field, op: Op, start: &str) -> Result<Test, ReportError> {
         let only = |kinds: &str| {
-            let why = format!("{}Operator can be used only with {kinds} fields: {start}", help());
+            let why = format!(
+                "{}Operator can be used only with {kinds} fields: {start}",
+                help()
+            );
             Err(syntax_error(&why, start))
         };
         match (op, field.kind) {
@@ -233,22 +255,32 @@ impl<F: FnMut(&'static Field) -> usize> Parser<'_, F> {
             }
             (Op::Regex { .. }, Kind::Number) => {
                 self.number(field, start)?;
-                Err(ReportError(format!("dm_report: incompatible comparison type for selection field {}", field.id)))
+                Err(ReportError(format!(
+                    "dm_report: incompatible comparison type for selection field {}",
+                    field.id
+                )))
             }
             (Op::Equality(op), Kind::Text | Kind::List) => {
                 let wanted = self.text(&['"', '\''], "string", field, start)?;
-                Ok(Test::Text { wanted, equal: matches!(op, NumberOp::Equal) })
+                Ok(Test::Text {
+                    wanted,
+                    equal: matches!(op, NumberOp::Equal),
+                })
             }
-            (Op::Equality(op) | Op::Order(op), Kind::Number) => {
-                Ok(Test::Number { op, operand: self.number(field, start)? })
-            }
+            (Op::Equality(op) | Op::Order(op), Kind::Number) => Ok(Test::Number {
+                op,
+                operand: self.number(field, start)?,
+            }),
         }
     }
 
     fn regex(&mut self, field: &'static Field, start: &str) -> Result<Regex, ReportError> {
         self.skip_space();
         if self.rest.is_empty() {
-            let why = format!("Regular expression expected for selection field {}", field.id);
+            let why = format!(
+                "Regular expression expected for selection field {}",
+                field.id
+            );
             return Err(syntax_error(&why, start));
         }
         let pattern = self.text(&['"', '\'', '(', '[', '{'], "regex", field, start)?;
@@ -278,7 +310,10 @@ impl<F: FnMut(&'static Field) -> usize> Parser<'_, F> {
             };
             let inside = &self.rest[open.len_utf8()..];
             let Some((value, behind)) = inside.split_once(close) else {
-                let why = format!("Missing end quote.\nFailed to parse {what} value for selection field {}.", field.id);
+                let why = format!(
+                    "Missing end quote.\nFailed to parse {what} value for selection field {}.",
+                    field.id
+                );
                 return Err(syntax_error(&why, start));
             };
             self.rest = behind;
@@ -286,9 +321,19 @@ impl<F: FnMut(&'static Field) -> usize> Parser<'_, F> {
         }
         let ends = |at: usize| {
             let rest = self.rest[at..].trim_start_matches(is_space);
-            self.rest[at..].starts_with(' ') || AND.iter().chain(&OR).chain(&[")"]).any(|word| rest.starts_with(word))
+            self.rest[at..].starts_with(' ')
+                || AND
+                    .iter()
+                    .chain(&OR)
+                    .chain(&[")"])
+                    .any(|word| rest.starts_with(word))
         };
-        let end = self.rest.char_indices().map(|(at, _)| at).find(|&at| ends(at)).unwrap_or(self.rest.len());
+        let end = self
+            .rest
+            .char_indices()
+            .map(|(at, _)| at)
+            .find(|&at| ends(at))
+            .unwrap_or(self.rest.len());
         let (value, behind) = self.rest.split_at(end);
         self.rest = behind;
         Ok(value.into())
@@ -305,10 +350,16 @@ impl<F: FnMut(&'static Field) -> usize> Parser<'_, F> {
         let (digits, behind) = self.rest.split_at(end.unwrap_or(self.rest.len()));
         let fail = |why: String| Err(syntax_error(&why, start));
         if digits.is_empty() {
-            return fail(format!("Failed to parse numeric value for selection field {}.", field.id));
+            return fail(format!(
+                "Failed to parse numeric value for selection field {}.",
+                field.id
+            ));
         }
         if behind.starts_with('%') {
-            return fail(format!("Found percent value but numeric value expected for selection field {}.", field.id));
+            return fail(format!(
+                "Found percent value but numeric value expected for selection field {}.",
+                field.id
+            ));
         }
         if behind.starts_with(is_unit) {
             return fail(format!(
@@ -322,7 +373,10 @@ impl<F: FnMut(&'static Field) -> usize> Parser<'_, F> {
             return Ok(0);
         }
         whole.parse().map_err(|_| {
-            ReportError(format!("dm_report: value {digits} out of range for selection field {}", field.id))
+            ReportError(format!(
+                "dm_report: value {digits} out of range for selection field {}",
+                field.id
+            ))
         })
     }
 }
@@ -337,7 +391,9 @@ fn is_space(letter: char) -> bool {
 }
 
 fn syntax_error(why: &str, at: &str) -> ReportError {
-    ReportError(format!("{why}\nSelection syntax error at '{at}'.\nUse 'help' for selection to get more help."))
+    ReportError(format!(
+        "{why}\nSelection syntax error at '{at}'.\nUse 'help' for selection to get more help."
+    ))
 }
 
 /// What can stand in a selection.
@@ -349,7 +405,7 @@ Selection operands
   number              - Digits.
   string              - In ' or \", or without quotes up to a blank or an operator.
   regular expression  - In ', \", (), [] or {}, or without quotes.
-
+ 
 Selection operators
 -------------------
   Comparison operators:
@@ -361,7 +417,7 @@ Selection operators
          >  - More than. [number]
         <=  - At most. [number]
          <  - Less than. [number]
-
+ 
   Logical and grouping operators:
       &&  - Both hold
        ,  - Both hold
@@ -370,7 +426,7 @@ Selection operators
        !  - The following parenthesis does not hold
        (  - Left parenthesis
        )  - Right parenthesis
-
+ 
 "
     .into()
 }
