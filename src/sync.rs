@@ -1,28 +1,82 @@
-//! The one file that names lock and atomic types, so that a schedule explorer can take their place in tests.
+//! The one file that names lock, atomic and thread types, so that a schedule explorer can take their place.
+//!
+//! Under `--cfg schedules` they come from loom, which runs a test under every schedule within a bound on
+//! preemptions, and lets every atomic load see each value that the memory model allows:
+//!
+//! ```text
+//! CARGO_TARGET_DIR=target/schedules RUSTFLAGS='--cfg schedules' cargo test --lib schedules
+//! ```
+//!
+//! Loom rather than shuttle, because the gate's pairs of store and load are about orderings, and shuttle runs
+//! every atomic as if it were `SeqCst`. Three things differ under it: nothing times out (a wake-up that is
+//! lost shows as a deadlock), except that a wait for no time at all does; [`store_load_barrier`] does something;
+//! and only tests called `schedules` can run, the rest of the crate merely compiles.
 
-use std::cell::Cell;
+#[cfg(schedules)]
+mod explored;
+
+#[cfg(schedules)]
+pub use explored::{
+    AtomicBool, AtomicI64, AtomicU32, AtomicU64, AtomicUsize, Condvar, Mutex, MutexGuard, RwLock,
+    spawn_thread, store_load_barrier, thread_number,
+};
+#[cfg(not(schedules))]
+pub use real::{
+    AtomicBool, AtomicI64, AtomicU32, AtomicU64, AtomicUsize, Condvar, Mutex, MutexGuard, RwLock,
+    spawn_thread, store_load_barrier, thread_number,
+};
 
 pub use arc_swap::ArcSwapOption;
-pub use parking_lot::{Condvar, Mutex, MutexGuard, RwLock};
-pub use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU32, AtomicU64, AtomicUsize, Ordering};
+pub use std::sync::atomic::Ordering;
 pub use std::sync::{Arc, OnceLock};
 
-/// A small number of the calling thread, in the order in which threads first ask.
-#[inline]
-pub fn thread_number() -> usize {
-    thread_local! {
-        static NUMBER: Cell<usize> = const { Cell::new(usize::MAX) };
-    }
-    let number = NUMBER.get();
-    if number == usize::MAX {
-        NUMBER.set(next_thread_number());
-        return NUMBER.get();
-    }
-    number
-}
+#[cfg(not(schedules))]
+mod real {
+    use std::cell::Cell;
+    use std::io;
+    use std::thread::Builder;
 
-#[cold]
-fn next_thread_number() -> usize {
-    static NEXT: AtomicUsize = AtomicUsize::new(0);
-    NEXT.fetch_add(1, Ordering::Relaxed)
+    pub use parking_lot::{Condvar, Mutex, MutexGuard, RwLock};
+    pub use std::sync::atomic::{
+        AtomicBool, AtomicI64, AtomicU32, AtomicU64, AtomicUsize, Ordering,
+    };
+
+    /// A small number of the calling thread, in the order in which threads first ask.
+    #[inline]
+    pub fn thread_number() -> usize {
+        thread_local! {
+            static NUMBER: Cell<usize> = const { Cell::new(usize::MAX) };
+        }
+        let number = NUMBER.get();
+        if number == usize::MAX {
+            NUMBER.set(next_thread_number());
+            return NUMBER.get();
+        }
+        number
+    }
+
+    #[cold]
+    fn next_thread_number() -> usize {
+        static NEXT: AtomicUsize = AtomicUsize::new(0);
+        NEXT.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// Starts a thread that nobody joins, with `stack` bytes of stack.
+    ///
+    /// # Errors
+    /// What the system says where it has no thread left.
+    pub fn spawn_thread(
+        name: &str,
+        stack: usize,
+        work: impl FnOnce() + Send + 'static,
+    ) -> io::Result<()> {
+        let thread = Builder::new().name(name.to_owned()).stack_size(stack);
+        thread.spawn(work).map(drop)
+    }
+
+    /// Stands between a `SeqCst` store and a later `SeqCst` load that must not come before it. The four accesses
+    /// of such a pair are enough by themselves; but loom takes `SeqCst` accesses for `AcqRel`, and needs a fence to
+    /// see the order.
+    #[inline]
+    pub fn store_load_barrier() {}
 }

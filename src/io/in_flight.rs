@@ -16,12 +16,12 @@ use std::mem::ManuallyDrop;
 use std::time::Duration;
 
 use super::OpKind;
-use crate::sync::{AtomicU64, Condvar, Mutex, Ordering, thread_number};
+use crate::sync::{AtomicU64, Condvar, Mutex, Ordering, store_load_barrier, thread_number};
 use crate::unit::Sectors;
 
 /// How many cells there are. The front runs at most four workers; more threads share cells, which costs them
 /// time but no exactness.
-const CELLS: usize = 8;
+const CELLS: usize = if cfg!(schedules) { 2 } else { 8 };
 
 const KINDS: [OpKind; 5] = [
     OpKind::Read,
@@ -112,6 +112,7 @@ impl InFlight {
     pub fn try_enter(&self, kind: OpKind, sectors: Sectors) -> Option<Inside<'_>> {
         let cell = self.my_cell();
         cell.started[kind as usize].fetch_add(1, Ordering::SeqCst);
+        store_load_barrier();
         let state = self.state.load(Ordering::SeqCst);
         if is_closed(state) {
             self.take_back(cell, kind);
@@ -132,6 +133,7 @@ impl InFlight {
         let state = self.state.load(Ordering::Relaxed);
         if !is_closed(state) {
             self.state.store(state + 1, Ordering::SeqCst);
+            store_load_barrier();
         }
     }
 
@@ -161,8 +163,8 @@ impl InFlight {
                 }
                 self.left.wait_for(&mut changes, ASK_EVERY);
             }
-            if !self.is_empty() && !keep_waiting() {
-                return false;
+            if !keep_waiting() {
+                return self.is_empty();
             }
         }
     }
@@ -219,7 +221,7 @@ impl InFlight {
     /// request adds 0 or 1 to the difference. A difference of 0 means that nobody had started without having
     /// finished when `started` was read; who came later went back. Read the other way round, one who comes in
     /// and leaves between the sums would hide another who is still inside.
-    fn is_empty(&self) -> bool {
+    pub fn is_empty(&self) -> bool {
         let finished = KINDS.map(|kind| self.sum(|cell| &cell.finished[kind as usize]));
         let started = KINDS.map(|kind| self.sum(|cell| &cell.started[kind as usize]));
         finished == started
@@ -240,6 +242,7 @@ impl InFlight {
     #[cold]
     fn take_back(&self, cell: &Cell, kind: OpKind) {
         cell.started[kind as usize].fetch_sub(1, Ordering::SeqCst);
+        store_load_barrier();
         // A drain may have counted the one that went back.
         if self.is_closed() {
             self.wake_drain();
@@ -285,6 +288,7 @@ impl Drop for Inside<'_> {
             self.cell.sectors[kind].fetch_add(self.sectors.0, Ordering::Relaxed);
         }
         self.cell.finished[kind].fetch_add(1, Ordering::SeqCst);
+        store_load_barrier();
         if self.in_flight.is_closed() {
             self.in_flight.wake_drain();
         }

@@ -6,19 +6,29 @@
 
 mod buffer;
 mod dev_ref;
+mod edges;
 mod error;
 mod extent;
+mod fan_out;
 mod in_flight;
 mod limits;
+mod pool;
+mod range_lock;
 mod request;
+mod waiting_room;
 
 pub use buffer::{ReadBuf, WriteBuf};
 pub use dev_ref::{DevRef, DeviceNumber, OpenDevice};
+pub use edges::{EdgeGuard, Edges};
 pub use error::{Errno, IoError, IoResult};
 pub use extent::Extent;
+pub use fan_out::{fan_out, worth_fanning};
 pub use in_flight::{Counters, InFlight, Inside, Opening, Tally};
 pub use limits::Limits;
+pub use pool::Pool;
+pub use range_lock::{RangeGuard, RangeLock};
 pub use request::{Flags, Op, OpKind, Request};
+pub use waiting_room::{Job, WaitingRoom};
 
 use crate::unit::{Sector, Sectors};
 
