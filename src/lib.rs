@@ -4,6 +4,7 @@ pub mod backing;
 pub mod cli;
 pub mod control;
 pub mod device;
+pub mod fs;
 pub mod io;
 pub mod sync;
 pub mod table;

@@ -1,0 +1,251 @@
+//! The FUSE front: the devices of a mount as regular files.
+//!
+//! ```text
+//! kernel -> dispatch (transport) -> front (operations) -> bytes (whole blocks) -> device
+//! ```
+//!
+//! A file is called as its device, is as long as the device and has the device's permanent number as inode. What
+//! holds for a block device holds for the file: its length cannot be changed through it, opening with O_TRUNC
+//! changes nothing, a write past the end gets ENOSPC, a write to a read-only device EPERM. Files are neither made
+//! nor removed nor renamed here; that is control's.
+//!
+//! A request is served on the worker that the kernel gave it to, without waiting; one that would have to wait
+//! moves to the waiting room, so that a suspended device never holds up another.
+
+mod bytes;
+mod dispatch;
+mod front;
+mod inodes;
+mod mount;
+mod scratch;
+mod space;
+
+pub use mount::{FsOptions, MountError};
+
+use std::ffi::OsStr;
+use std::path::{Path, PathBuf};
+use std::thread::{self, available_parallelism};
+use std::time::{Duration, Instant};
+
+use fuser::{Config, INodeNo, Notifier, Session, SessionACL};
+use rustix::fs::{AtFlags, CWD, StatxFlags, statx};
+
+use crate::device::{Change, Directory};
+use crate::io::WaitingRoom;
+use crate::sync::{Arc, Condvar, Mutex, Ordering};
+use dispatch::Dispatch;
+use front::Front;
+use inodes::Inodes;
+
+/// More workers than this slow a lone reader.
+const MOST_WORKERS: usize = 4;
+/// More requests than this that wait at the same time queue.
+const MOST_WAITING: usize = 4096;
+/// How long a thread of the waiting room stays without work.
+const IDLE: Duration = Duration::from_secs(10);
+
+/// A mount that is being served. Dropping it unmounts, lazily where it is in use.
+pub struct Mounted {
+    front: Arc<Front>,
+    notifier: Notifier,
+    mountpoint: PathBuf,
+    end: Arc<End>,
+}
+
+/// How serving ended.
+#[derive(Default)]
+struct End {
+    /// A leaf in the lock order.
+    result: Mutex<Option<Result<(), String>>>,
+    reached: Condvar,
+}
+
+/// Mounts the devices of `directory` on `mountpoint` and serves them on threads of their own until unmounted.
+///
+/// # Errors
+/// What stands in the way, and what to do about it.
+pub fn serve(
+    directory: Arc<dyn Directory>,
+    mountpoint: &Path,
+    options: &FsOptions,
+) -> Result<Mounted, MountError> {
+    let failed = |what: &str, error: &dyn std::fmt::Display| {
+        MountError::new(format!("{}: {what}: {error}", mountpoint.display()))
+    };
+    let room = WaitingRoom::new("waiting", MOST_WAITING, IDLE)
+        .map_err(|error| failed("starting a thread", &error))?;
+    let inodes = Inodes::new(directory, options.uid, options.gid, options.mode);
+    let front = Arc::new(Front::new(inodes, options.uid, options.gid));
+    let (connection, mountpoint) = mount::mount_fuse(mountpoint, options)?;
+    let mounted = start(front, room, connection, &mountpoint, options);
+    if mounted.is_err() {
+        // Whatever is left of it would answer nobody.
+        let _ = mount::unmount_fuse(&mountpoint, true);
+    }
+    mounted
+}
+
+fn start(
+    front: Arc<Front>,
+    room: WaitingRoom,
+    connection: std::os::fd::OwnedFd,
+    mountpoint: &Path,
+    options: &FsOptions,
+) -> Result<Mounted, MountError> {
+    let failed = |what: &str, error: &dyn std::fmt::Display| {
+        MountError::new(format!("{}: {what}: {error}", mountpoint.display()))
+    };
+    let processors = available_parallelism().map_or(1, usize::from);
+    let mut config = Config::default();
+    config.n_threads = Some(options.threads.unwrap_or(processors).clamp(1, MOST_WORKERS));
+    config.clone_fd = true;
+    let dispatch = Dispatch::new(front.clone(), Arc::new(room));
+    // Who may enter the mount is the kernel's to decide, by `allow_other`; the library has no say beside it.
+    let session = Session::from_fd(dispatch, connection, SessionACL::All, config)
+        .map_err(|error| failed("the kernel's greeting", &error))?;
+    let notifier = session.notifier();
+    let end = Arc::new(End::default());
+    let reached = end.clone();
+    thread::Builder::new()
+        .name("fuse".to_owned())
+        .spawn(move || {
+            let result = session.run().map_err(|error| error.to_string());
+            *reached.result.lock() = Some(result);
+            reached.reached.notify_all();
+        })
+        .map_err(|error| failed("starting a thread", &error))?;
+    Ok(Mounted {
+        front,
+        notifier,
+        mountpoint: mountpoint.to_owned(),
+        end,
+    })
+}
+
+impl Mounted {
+    /// Absolute path of the mountpoint.
+    pub fn mountpoint(&self) -> &Path {
+        &self.mountpoint
+    }
+
+    /// Tells the kernel what changed, so that it forgets what it believes. For control's threads, with no lock
+    /// held: the kernel may have to write back pages first, through the very device that changed.
+    pub fn notify(&self, change: &Change) {
+        if self.has_ended() {
+            return;
+        }
+        let told = match change {
+            Change::Added { .. } => Ok(()),
+            Change::Removed { id, name } => {
+                self.front.inodes().forget(*id);
+                let (root, inode) = (INodeNo::ROOT, INodeNo(*id));
+                // Something may be mounted on the file: then the kernel keeps the name and only asks again.
+                self.notifier
+                    .delete(root, inode, OsStr::new(name))
+                    .or_else(|_| self.notifier.inval_entry(root, OsStr::new(name)))
+            }
+            Change::Renamed { from, to, .. } => {
+                let old = self.notifier.inval_entry(INodeNo::ROOT, OsStr::new(from));
+                old.and(self.notifier.inval_entry(INodeNo::ROOT, OsStr::new(to)))
+            }
+            Change::Changed { id } => self.tell_contents_changed(*id),
+        };
+        let directory = match change {
+            Change::Changed { .. } => Ok(()),
+            Change::Added { .. } | Change::Removed { .. } | Change::Renamed { .. } => {
+                self.front.directory_changed();
+                // A negative place: attributes only.
+                self.notifier.inval_inode(INodeNo::ROOT, -1, 0)
+            }
+        };
+        if let Err(error) = told.and(directory) {
+            log::debug!("telling the kernel of {change:?}: {error}");
+        }
+    }
+
+    fn tell_contents_changed(&self, id: u64) -> std::io::Result<()> {
+        let told = self.notifier.inval_inode(INodeNo(id), 0, 0);
+        if let Some(inode) = self.front.inodes().get(id)
+            && bytes::size(&**inode.device()) != inode.told_size.load(Ordering::Relaxed)
+        {
+            // The kernel asks for the new length when somebody wants to know it. A file that is open for direct
+            // asynchronous I/O does not, so we want to know it.
+            let file = self.mountpoint.join(inode.device().name());
+            let _ = statx(CWD, &file, AtFlags::STATX_FORCE_SYNC, StatxFlags::SIZE);
+        }
+        told
+    }
+
+    /// Waits until the kernel has handed over what processes did before now with the files, closing them above
+    /// all: the kernel tells of a close only after the process has gone on.
+    pub fn settle(&self) {
+        if !self.has_ended() {
+            let _ = statx(
+                CWD,
+                &self.mountpoint,
+                AtFlags::STATX_FORCE_SYNC,
+                StatxFlags::MTIME,
+            );
+        }
+    }
+
+    /// Takes the mount away; `lazy`: at once from the tree of files, for good when nobody uses it any more.
+    ///
+    /// # Errors
+    /// Where it is in use, with how to find out by whom.
+    pub fn unmount(&self, lazy: bool) -> Result<(), MountError> {
+        if self.has_ended() {
+            return Ok(());
+        }
+        mount::unmount_fuse(&self.mountpoint, lazy)
+    }
+
+    /// True where serving has ended: unmounted by us or by somebody else, or the connection was cut.
+    pub fn has_ended(&self) -> bool {
+        self.end.result.lock().is_some()
+    }
+
+    /// Waits until serving has ended.
+    ///
+    /// # Errors
+    /// What ended it, where it was not an unmount.
+    pub fn wait(&self) -> Result<(), MountError> {
+        let mut result = self.end.result.lock();
+        loop {
+            match &*result {
+                Some(result) => return result.clone().map_err(MountError::new),
+                None => self.end.reached.wait(&mut result),
+            }
+        }
+    }
+
+    /// Waits until serving has ended, `patience` at most; true where it has.
+    pub fn wait_for(&self, patience: Duration) -> bool {
+        let deadline = Instant::now() + patience;
+        let mut result = self.end.result.lock();
+        while result.is_none() {
+            if self
+                .end
+                .reached
+                .wait_until(&mut result, deadline)
+                .timed_out()
+            {
+                return result.is_some();
+            }
+        }
+        true
+    }
+}
+
+impl Drop for Mounted {
+    fn drop(&mut self) {
+        if !self.has_ended()
+            && let Err(error) = mount::unmount_fuse(&self.mountpoint, true)
+        {
+            log::warn!("{error}");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;
