@@ -15,6 +15,8 @@
 #[cfg(schedules)]
 mod explored;
 
+#[cfg(all(schedules, test))]
+pub use explored::explore;
 #[cfg(schedules)]
 pub use explored::{
     AtomicBool, AtomicI64, AtomicU32, AtomicU64, AtomicUsize, Condvar, Mutex, MutexGuard, RwLock,

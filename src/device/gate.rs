@@ -92,5 +92,7 @@ impl Gate {
     }
 }
 
+#[cfg(all(test, schedules))]
+mod schedules;
 #[cfg(test)]
 mod tests;

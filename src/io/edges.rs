@@ -89,5 +89,7 @@ impl Edges {
     }
 }
 
+#[cfg(all(test, schedules))]
+mod schedules;
 #[cfg(test)]
 mod tests;

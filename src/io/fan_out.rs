@@ -113,5 +113,7 @@ fn gravity(result: IoResult) -> u8 {
     }
 }
 
+#[cfg(all(test, schedules))]
+mod schedules;
 #[cfg(test)]
 mod tests;

@@ -175,5 +175,7 @@ impl Drop for Recall<'_> {
     }
 }
 
+#[cfg(all(test, schedules))]
+mod schedules;
 #[cfg(test)]
 mod tests;

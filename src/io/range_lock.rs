@@ -152,5 +152,7 @@ fn overlap<P: Ord>(a: &Range<P>, b: &Range<P>) -> bool {
     !a.is_empty() && !b.is_empty() && a.start < b.end && b.start < a.end
 }
 
+#[cfg(all(test, schedules))]
+mod schedules;
 #[cfg(test)]
 mod tests;

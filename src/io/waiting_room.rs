@@ -162,5 +162,7 @@ impl Shared {
     }
 }
 
+#[cfg(all(test, schedules))]
+mod schedules;
 #[cfg(test)]
 mod tests;

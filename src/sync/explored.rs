@@ -1,4 +1,5 @@
 //! Loom's types in the shape of those that they stand for.
+#![allow(missing_docs, reason = "each stands for an item documented elsewhere")]
 
 use std::io;
 use std::ops::{Deref, DerefMut};
@@ -142,4 +143,13 @@ pub fn spawn_thread(
 
 pub fn store_load_barrier() {
     fence(Ordering::SeqCst);
+}
+
+/// Runs `test` under every schedule in which threads are preempted at most `preemptions` times.
+#[cfg(test)]
+pub fn explore(preemptions: usize, test: impl Fn() + Send + Sync + 'static) {
+    let mut builder = loom::model::Builder::new();
+    builder.preemption_bound = Some(preemptions);
+    builder.max_branches = 20_000;
+    builder.check(test);
 }

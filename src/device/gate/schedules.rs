@@ -1,0 +1,116 @@
+#![allow(clippy::unwrap_used)]
+
+use loom::cell::UnsafeCell;
+use loom::thread;
+
+use super::Gate;
+use crate::io::{IoError, OpKind};
+use crate::sync::{Arc, explore};
+use crate::unit::Sectors;
+
+/// What the gate guards: requests look at it, who drained the gate changes it. Loom fails a test in which one of
+/// the two is not ordered after the other.
+type Slot = Arc<UnsafeCell<u32>>;
+
+fn request(gate: &Gate, slot: &Slot, nowait: bool) -> Result<(), IoError> {
+    let entered = gate.enter(OpKind::Write, Sectors(3), nowait)?;
+    slot.with(|_| ());
+    drop(entered);
+    Ok(())
+}
+
+fn swap(gate: &Gate, slot: &Slot) {
+    gate.close();
+    assert!(gate.drain(&mut || true));
+    slot.with_mut(|_| ());
+    gate.open();
+}
+
+#[test]
+fn nobody_is_inside_after_a_drain_and_counters_are_exact() {
+    explore(2, || {
+        let (gate, slot) = (Arc::new(Gate::new()), Slot::default());
+        let workers = [(); 2].map(|()| {
+            let (gate, slot) = (gate.clone(), slot.clone());
+            thread::spawn(move || request(&gate, &slot, false).unwrap())
+        });
+        swap(&gate, &slot);
+        workers
+            .into_iter()
+            .for_each(|worker| worker.join().unwrap());
+        let written = gate.counters().of(OpKind::Write);
+        assert_eq!((written.requests, written.in_flight), (2, 0));
+        assert_eq!(written.sectors, Sectors(6));
+    });
+}
+
+#[test]
+fn who_is_refused_leaves_no_trace() {
+    explore(2, || {
+        let (gate, slot) = (Arc::new(Gate::new()), Slot::default());
+        let workers = [(); 2].map(|()| {
+            let (gate, slot) = (gate.clone(), slot.clone());
+            thread::spawn(move || request(&gate, &slot, true).is_ok())
+        });
+        swap(&gate, &slot);
+        let passed = workers.map(|worker| worker.join().unwrap());
+        let passed = passed.into_iter().filter(|&passed| passed).count() as u64;
+        let written = gate.counters().of(OpKind::Write);
+        assert_eq!((written.requests, written.in_flight), (passed, 0));
+        assert_eq!(written.sectors, Sectors(3 * passed));
+    });
+}
+
+#[test]
+fn nobody_who_waits_is_lost_when_the_gate_opens() {
+    explore(3, || {
+        let (gate, slot) = (Arc::new(Gate::new()), Slot::default());
+        gate.close();
+        let workers = [(); 2].map(|()| {
+            let (gate, slot) = (gate.clone(), slot.clone());
+            thread::spawn(move || request(&gate, &slot, false).unwrap())
+        });
+        gate.open();
+        workers
+            .into_iter()
+            .for_each(|worker| worker.join().unwrap());
+        assert_eq!(gate.counters().of(OpKind::Write).requests, 2);
+    });
+}
+
+#[test]
+fn who_was_given_back_comes_again_after_the_next_opening() {
+    explore(3, || {
+        let (gate, slot) = (Arc::new(Gate::new()), Slot::default());
+        let entered = gate.enter(OpKind::Write, Sectors(3), false).unwrap();
+        let opening = entered.put_off();
+        let worker = {
+            let (gate, slot) = (gate.clone(), slot.clone());
+            thread::spawn(move || {
+                gate.wait_reopened(opening);
+                request(&gate, &slot, false).unwrap();
+            })
+        };
+        swap(&gate, &slot);
+        worker.join().unwrap();
+        assert_eq!(gate.counters().of(OpKind::Write).requests, 1);
+    });
+}
+
+#[test]
+fn a_request_that_is_put_off_does_not_hold_up_a_drain() {
+    explore(3, || {
+        let (gate, slot) = (Arc::new(Gate::new()), Slot::default());
+        let worker = {
+            let gate = gate.clone();
+            thread::spawn(move || {
+                if let Ok(entered) = gate.enter(OpKind::Write, Sectors(3), true) {
+                    entered.put_off();
+                }
+            })
+        };
+        swap(&gate, &slot);
+        worker.join().unwrap();
+        assert_eq!(gate.counters(), Gate::new().counters());
+    });
+}
