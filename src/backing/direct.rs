@@ -8,7 +8,7 @@
 use std::cell::RefCell;
 use std::os::fd::{AsFd, BorrowedFd};
 
-use rustix::fs::{AtFlags, OFlags, StatxFlags, fstatfs, statx};
+use rustix::fs::{AtFlags, FileType, OFlags, StatxFlags, fstat, fstatfs, statx};
 use rustix::io::{ReadWriteFlags, pread, preadv, pwritev, pwritev2};
 
 use super::Access;
@@ -277,7 +277,9 @@ fn with_buffer<T>(len: usize, align: usize, work: impl FnOnce(&mut [u8]) -> T) -
 
 /// What the file wants, as statx tells it (Linux 6.1 and later).
 fn alignment(fd: BorrowedFd<'_>) -> Result<Alignment, Errno> {
-    if fstatfs(fd)?.f_type as u32 == TMPFS {
+    // A block device's node may be on a tmpfs, which then says nothing about the device.
+    let regular = FileType::from_raw_mode(fstat(fd)?.st_mode).is_file();
+    if regular && fstatfs(fd)?.f_type as u32 == TMPFS {
         // There is no cache to go around, and no block.
         return Ok(Alignment {
             memory: 1,
@@ -298,3 +300,6 @@ fn alignment(fd: BorrowedFd<'_>) -> Result<Alignment, Errno> {
     let sane = align.memory.is_power_of_two() && align.block.is_power_of_two();
     Ok(if sane { align } else { CAUTIOUS })
 }
+
+#[cfg(test)]
+mod tests;

@@ -123,6 +123,24 @@ fn reopen(place: BorrowedFd<'_>, access: Access, flags: OFlags) -> Result<OwnedF
     )
 }
 
+/// Opens a block device and claims it, for writing where that is possible: the claim belongs to the descriptor, a
+/// discard wants both in one, and the claim cannot pass from a first opener's to a later one's.
+fn claim(place: BorrowedFd<'_>, access: Access) -> Result<(Channel, Access), Errno> {
+    let writable = Channel::open(place, Access::ReadWrite, OFlags::EXCL).and_then(|channel| {
+        // The kernel opens such a device for writing and refuses the writes.
+        match ioctl::is_read_only(channel.reader())? {
+            true => Err(Errno::ACCESS),
+            false => Ok((channel, Access::ReadWrite)),
+        }
+    });
+    match (writable, access) {
+        (Err(errno), Access::ReadOnly) if errno != Errno::BUSY => {
+            Channel::open(place, access, OFlags::EXCL).map(|channel| (channel, access))
+        }
+        (opened, _) => opened,
+    }
+}
+
 impl FileDevice {
     /// Opens the file or block device that `place` (an O_PATH descriptor) stands for.
     ///
@@ -134,12 +152,13 @@ impl FileDevice {
         access: Access,
         path: &Path,
     ) -> Result<FileDevice, BackingError> {
-        let claim = match kind {
-            Kind::Block(_) => OFlags::EXCL,
-            Kind::Regular(_) | Kind::Memory => OFlags::empty(),
+        let opened = match kind {
+            Kind::Block(_) => claim(place, access),
+            Kind::Regular(_) | Kind::Memory => {
+                Channel::open(place, access, OFlags::empty()).map(|channel| (channel, access))
+            }
         };
-        let opened = Channel::open(place, access, claim);
-        let buffered = opened.map_err(|errno| open_error(errno, kind, access, path))?;
+        let (buffered, access) = opened.map_err(|errno| open_error(errno, kind, access, path))?;
         if let Kind::Regular(id) = kind {
             lock_file(buffered.reader(), id, access, path, None)?;
         }
@@ -225,9 +244,12 @@ impl FileDevice {
         let mut granted = self.granted.lock();
         if access == Access::ReadWrite && *granted == Access::ReadOnly {
             // The descriptor comes first: a file that may not be written is not locked for writing.
-            self.buffered
-                .allow_writing(OFlags::empty())
-                .map_err(|errno| open_error(errno, self.kind, access, path))?;
+            let writable = match self.kind {
+                // Tried when it was opened.
+                Kind::Block(_) => Err(Errno::ACCESS),
+                Kind::Regular(_) | Kind::Memory => self.buffered.allow_writing(OFlags::empty()),
+            };
+            writable.map_err(|errno| open_error(errno, self.kind, access, path))?;
             if let Kind::Regular(id) = self.kind {
                 lock_file(self.buffered.reader(), id, access, path, Some(*granted))?;
             }
@@ -265,9 +287,12 @@ impl FileDevice {
         self.kind
     }
 
-    /// A descriptor that stands for the file, whatever its path means by now.
-    pub(super) fn place(&self) -> BorrowedFd<'_> {
-        self.buffered.reader()
+    /// A descriptor for an opener to whom `access` was granted.
+    pub(super) fn descriptor(&self, access: Access) -> BorrowedFd<'_> {
+        let writer = self.buffered.writer();
+        writer
+            .filter(|_| access == Access::ReadWrite)
+            .unwrap_or(self.buffered.reader())
     }
 
     /// Length as of the last [`FileDevice::refresh`].

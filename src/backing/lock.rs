@@ -127,8 +127,7 @@ fn loop_user(file: BorrowedFd<'_>, id: FileId, access: Access) -> Option<String>
     devices.flatten().find_map(|device| {
         let name = device.file_name();
         let name = name.to_str().filter(|name| name.starts_with("loop"))?;
-        let below = fs::read(device.path().join("loop/backing_file")).ok()?;
-        let below = Path::new(OsStr::from_bytes(below.trim_ascii_end()));
+        let below = loop_file(&device.path())?;
         let read_only =
             fs::read_to_string(device.path().join("ro")).is_ok_and(|ro| ro.trim() == "1");
         if read_only && access == Access::ReadOnly {
@@ -136,8 +135,8 @@ fn loop_user(file: BorrowedFd<'_>, id: FileId, access: Access) -> Option<String>
         }
         // Another file system is not asked: it may be a mount of our own, waiting for this very call to end.
         let mounts = on_it.get_or_insert_with(|| Mounts::around(file));
-        let same = mounts.holds(below)
-            && fs::metadata(below).is_ok_and(|below| {
+        let same = mounts.holds(&below)
+            && fs::metadata(&below).is_ok_and(|below| {
                 id == FileId {
                     dev: below.dev(),
                     ino: below.ino(),
@@ -145,6 +144,13 @@ fn loop_user(file: BorrowedFd<'_>, id: FileId, access: Access) -> Option<String>
             });
         same.then(|| format!("/dev/{name}"))
     })
+}
+
+/// The path of the file that a loop device holds, `device` being its folder in sysfs.
+pub(super) fn loop_file(device: &Path) -> Option<PathBuf> {
+    let shown = fs::read(device.join("loop/backing_file")).ok()?;
+    let path = shown.strip_suffix(b"\n").unwrap_or(&shown);
+    (!path.is_empty()).then(|| PathBuf::from(OsStr::from_bytes(path)))
 }
 
 /// The mounts, and which file system among them an open file is on.
@@ -213,16 +219,17 @@ fn unescape(text: &str) -> PathBuf {
 /// Who has claimed the block device `rdev`: a mount, the kernel's device mapper or md, swap, a process.
 pub(super) fn device_holder(rdev: u64) -> String {
     let number = format!("{}:{}", major(rdev), minor(rdev));
-    mounted_on(&number)
+    let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
+    let mut numbers = partitions(&number);
+    numbers.push(number.clone());
+    mounted_on(&mounts, &numbers)
         .or_else(|| stacked_device(&number))
         .or_else(|| opened_by(rdev))
         .unwrap_or_else(|| "somebody else (a mount, swap, another process)".into())
 }
 
-fn mounted_on(number: &str) -> Option<String> {
-    let mounts = fs::read_to_string("/proc/self/mountinfo").ok()?;
-    let mut numbers = partitions(number);
-    numbers.push(number.to_owned());
+/// The mount of one of the devices `numbers`, in a text of /proc/self/mountinfo's form.
+fn mounted_on(mounts: &str, numbers: &[String]) -> Option<String> {
     mounts.lines().find_map(|line| {
         let mut words = line.split(' ').skip(2);
         let mounted = words.next()?;

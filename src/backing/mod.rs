@@ -7,15 +7,22 @@
 //! Beside them stand what control needs around backings ([`create_file`], [`loop_device`]) and the devices that
 //! tests put in place of real ones ([`Faulty`], [`Crashing`]).
 
+mod crashing;
+mod create;
 mod direct;
 mod error;
+mod faulty;
 mod file;
 mod ioctl;
 mod lock;
+pub mod loop_device;
 mod memory;
 mod store;
 
+pub use crashing::{CrashImage, Crashing, Cuts, Kept};
+pub use create::{Created, Existing, create_file};
 pub use error::BackingError;
+pub use faulty::{Fault, Faulty};
 pub use memory::{MEMORY_PREFIX, parse_size};
 pub use store::{Backing, BackingStore};
 

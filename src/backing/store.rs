@@ -435,9 +435,9 @@ impl Backing {
         self.device.refresh()
     }
 
-    /// The open file itself.
+    /// The open file itself, through the page cache, fit for what this opener may do.
     pub fn as_fd(&self) -> BorrowedFd<'_> {
-        self.device.place()
+        self.device.descriptor(self.access)
     }
 }
 

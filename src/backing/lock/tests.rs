@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use super::{Mounts, device_holder, process_name, unescape};
+use super::{Mounts, device_holder, mounted_on, process_name, unescape};
 
 #[test]
 fn mount_points_are_read_back() {
@@ -35,4 +35,17 @@ fn holders_have_names() {
     let us = std::process::id();
     assert!(process_name(us).starts_with(&format!("process {us} (")));
     assert!(device_holder(rustix::fs::makedev(4095, 9)).contains("somebody else"));
+}
+
+#[test]
+fn a_mount_of_the_device_or_of_a_part_of_it_is_named() {
+    let mounts = "22 1 8:0 / / rw - ext4 /dev/sda rw\n\
+                  23 22 8:17 / /a\\040b rw - ext4 /dev/sdb1 rw\nshort line\n";
+    let asked = |numbers: &[&str]| {
+        let numbers: Vec<String> = numbers.iter().map(|number| (*number).to_owned()).collect();
+        mounted_on(mounts, &numbers)
+    };
+    assert_eq!(asked(&["8:0"]).unwrap(), "the mount on /");
+    assert_eq!(asked(&["8:16", "8:17"]).unwrap(), "the mount on /a b");
+    assert_eq!(asked(&["8:1"]), None);
 }

@@ -1,0 +1,340 @@
+//! The kernel's loop driver: a file as a block device, where somebody needs one. Root's business.
+//!
+//! Attaching and asking about a loop device make the kernel ask the file system of the file. Where that is a mount
+//! of this process, no lock that serving it needs may be held meanwhile.
+
+use std::fs::{self, File, OpenOptions};
+use std::io;
+use std::os::fd::AsRawFd;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{major, makedev, minor};
+
+use super::ioctl::{
+    LO_FLAGS_AUTOCLEAR, LO_FLAGS_DIRECT_IO, LO_FLAGS_READ_ONLY, LoopConfig, loop_clear,
+    loop_configure, loop_free_device, loop_set_capacity, loop_status,
+};
+use super::{BackingError, lock};
+use crate::io::{DeviceNumber, Errno};
+
+/// Major number of loop devices.
+const LOOP_MAJOR: u32 = 7;
+/// How often a free device is looked for when others take them from under us.
+const N_TRIES: usize = 64;
+
+/// How a file becomes a loop device.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AttachOptions {
+    /// Nothing is written to the file.
+    pub read_only: bool,
+    /// Logical block size of the device, bytes: 512 to a page, a power of two.
+    pub block_size: u32,
+    /// The file is used around the page cache, so that its data is not kept twice.
+    pub direct: bool,
+    /// The file is let go of when the last opener closes the device; [`LoopDevice`] is one.
+    pub autoclear: bool,
+}
+
+/// A loop device set up by [`attach`], held open as long as this lives.
+#[derive(Debug)]
+pub struct LoopDevice {
+    path: PathBuf,
+    number: DeviceNumber,
+    device: File,
+}
+
+/// What a loop device holds.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LoopInfo {
+    /// st_dev of the file.
+    pub dev: u64,
+    /// st_ino of the file.
+    pub ino: u64,
+    /// Where in the file the device begins, bytes.
+    pub offset: u64,
+    /// How much of the file is used, bytes; 0 for all.
+    pub size_limit: u64,
+    /// Nothing is written to the file.
+    pub read_only: bool,
+    /// The file is used around the page cache.
+    pub direct: bool,
+    /// The file is let go of when the last opener closes the device.
+    pub autoclear: bool,
+    /// The file's path as the kernel shows it; `None` where it does not.
+    pub path: Option<PathBuf>,
+}
+
+/// What became of a loop device that was told to let go of its file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Detached {
+    /// It is free.
+    Now,
+    /// Somebody (a mount, a process) has it open; it is free when they are done.
+    WhenClosed,
+}
+
+/// Makes the file at `file` a loop device.
+///
+/// # Errors
+/// EACCES or EPERM for whoever may not use loop devices; ENODEV where the kernel has none; EBUSY where others keep
+/// taking the free ones; else what is wrong with the file.
+pub fn attach(file: &Path, options: &AttachOptions) -> Result<LoopDevice, BackingError> {
+    let (control, _) = open_device(Path::new("/dev/loop-control"), true)?;
+    let opened = OpenOptions::new()
+        .read(true)
+        .write(!options.read_only)
+        .open(file);
+    let opened = opened.map_err(|error| refusal(&error, file, "cannot be opened"))?;
+    let config = config(&opened, file, options);
+    for _ in 0..N_TRIES {
+        let index = loop_free_device(&control)
+            .map_err(|errno| BackingError::new(errno, format!("no free loop device: {errno}")))?;
+        let path = PathBuf::from(format!("/dev/loop{index}"));
+        let (device, number) = open_device(&path, !options.read_only)?;
+        match loop_configure(&device, config) {
+            Ok(()) => {
+                warn_of_second_cache(number, file, options);
+                return Ok(LoopDevice {
+                    path,
+                    number,
+                    device,
+                });
+            }
+            // Taken by another process between the question and the answer.
+            Err(Errno::BUSY) => {}
+            Err(errno) => {
+                let what = format!(
+                    "{} does not become {}: {errno}",
+                    file.display(),
+                    path.display()
+                );
+                return Err(BackingError::new(errno, what));
+            }
+        }
+    }
+    Err(BackingError::new(
+        Errno::BUSY,
+        format!(
+            "{}: other processes took {N_TRIES} free loop devices first",
+            file.display()
+        ),
+    ))
+}
+
+/// The driver drops direct I/O in silence where the file cannot do it (a block size below the file's).
+fn warn_of_second_cache(number: DeviceNumber, file: &Path, options: &AttachOptions) {
+    let direct = fs::read_to_string(format!("/sys/dev/block/{number}/loop/dio"));
+    if options.direct && direct.is_ok_and(|direct| direct.trim() == "0") {
+        log::warn!(
+            "{}: no direct I/O: the loop device goes through the page cache",
+            file.display()
+        );
+    }
+}
+
+fn config(opened: &File, file: &Path, options: &AttachOptions) -> LoopConfig {
+    let wanted = [
+        (options.read_only, LO_FLAGS_READ_ONLY),
+        (options.autoclear, LO_FLAGS_AUTOCLEAR),
+        (options.direct, LO_FLAGS_DIRECT_IO),
+    ];
+    let flags = wanted
+        .iter()
+        .filter(|(want, _)| *want)
+        .fold(0, |flags, (_, flag)| flags | flag);
+    let fd = opened.as_raw_fd().unsigned_abs();
+    let mut config = LoopConfig::new(fd, options.block_size, flags);
+    let name = file.as_os_str().as_bytes();
+    // One byte stays zero: the kernel wants an end.
+    let (room, _) = config.info.file_name.split_at_mut(63);
+    for (to, from) in room.iter_mut().zip(name) {
+        *to = *from;
+    }
+    config
+}
+
+impl LoopDevice {
+    /// The device's path.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The device's number.
+    pub fn number(&self) -> DeviceNumber {
+        self.number
+    }
+
+    /// Makes the device as long as its file is by now.
+    ///
+    /// # Errors
+    /// ENXIO where it has let go of the file.
+    pub fn set_capacity(&self) -> Result<(), BackingError> {
+        set_capacity_of(&self.device, &self.path)
+    }
+
+    /// What the device holds.
+    ///
+    /// # Errors
+    /// ENXIO where it has let go of the file.
+    pub fn status(&self) -> Result<LoopInfo, BackingError> {
+        status_of(&self.device, &self.path, self.number)
+    }
+
+    /// Lets go of the file.
+    ///
+    /// # Errors
+    /// ENXIO where it already has.
+    pub fn detach(self) -> Result<Detached, BackingError> {
+        detach_from(self.device, &self.path, self.number)
+    }
+}
+
+/// Makes the loop device `path` let go of its file.
+///
+/// # Errors
+/// ENXIO where it holds none, ENOTTY or ENOTBLK where it is no loop device, EACCES for whoever may not.
+pub fn detach(path: &Path) -> Result<Detached, BackingError> {
+    let (device, number) = open_device(path, false)?;
+    detach_from(device, path, number)
+}
+
+/// Makes the loop device `path` as long as its file is by now.
+///
+/// # Errors
+/// As for [`detach`].
+pub fn set_capacity(path: &Path) -> Result<(), BackingError> {
+    let (device, _) = open_device(path, false)?;
+    set_capacity_of(&device, path)
+}
+
+/// What the loop device `path` holds.
+///
+/// # Errors
+/// As for [`detach`].
+pub fn status(path: &Path) -> Result<LoopInfo, BackingError> {
+    let (device, number) = open_device(path, false)?;
+    status_of(&device, path, number)
+}
+
+/// What the loop device with the number `rdev` (st_rdev) holds; `None` where it is no loop device, holds nothing or
+/// may not be asked.
+pub fn loop_backing(rdev: u64) -> Option<LoopInfo> {
+    let number = loop_number(rdev)?;
+    let (device, opened) = open_device(&node(number), false).ok()?;
+    (opened == number).then(|| status_of(&device, &node(number), number).ok())?
+}
+
+/// The path of the file that the loop device with the number `rdev` (st_rdev) holds, as the kernel shows it. Asks
+/// neither the device nor the file's file system, and needs no rights.
+pub fn loop_path(rdev: u64) -> Option<PathBuf> {
+    shown_path(loop_number(rdev)?)
+}
+
+fn loop_number(rdev: u64) -> Option<DeviceNumber> {
+    let number = DeviceNumber {
+        major: major(rdev),
+        minor: minor(rdev),
+    };
+    (number.major == LOOP_MAJOR).then_some(number)
+}
+
+/// Without partitions, which have minors of another major, a loop device's minor is its name's number.
+fn node(number: DeviceNumber) -> PathBuf {
+    PathBuf::from(format!("/dev/loop{}", number.minor))
+}
+
+fn shown_path(number: DeviceNumber) -> Option<PathBuf> {
+    lock::loop_file(&PathBuf::from(format!("/sys/dev/block/{number}")))
+}
+
+fn open_device(path: &Path, write: bool) -> Result<(File, DeviceNumber), BackingError> {
+    let opened = OpenOptions::new().read(true).write(write).open(path);
+    let device = opened.map_err(|error| refusal(&error, path, "cannot be opened"))?;
+    let about = device
+        .metadata()
+        .map_err(|error| refusal(&error, path, "cannot be asked"))?;
+    if !about.file_type().is_block_device() && !about.file_type().is_char_device() {
+        return Err(BackingError::new(
+            Errno::NOTBLK,
+            format!("{} is no loop device", path.display()),
+        ));
+    }
+    let rdev = about.rdev();
+    Ok((
+        device,
+        DeviceNumber {
+            major: major(rdev),
+            minor: minor(rdev),
+        },
+    ))
+}
+
+fn refusal(error: &io::Error, path: &Path, what: &str) -> BackingError {
+    let errno = match Errno::from_io_error(error) {
+        Some(Errno::NOENT) if path.starts_with("/dev") => Errno::NODEV,
+        errno => errno.unwrap_or(Errno::IO),
+    };
+    let hint = match errno {
+        Errno::ACCESS | Errno::PERM => " (loop devices need root)",
+        Errno::NODEV => " (has the kernel the loop driver?)",
+        _ => "",
+    };
+    BackingError::new(errno, format!("{} {what}: {errno}{hint}", path.display()))
+}
+
+fn set_capacity_of(device: &File, path: &Path) -> Result<(), BackingError> {
+    loop_set_capacity(device).map_err(|errno| no_file(errno, path))
+}
+
+fn status_of(device: &File, path: &Path, number: DeviceNumber) -> Result<LoopInfo, BackingError> {
+    let info = loop_status(device).map_err(|errno| no_file(errno, path))?;
+    Ok(LoopInfo {
+        dev: info.device,
+        ino: info.inode,
+        offset: info.offset,
+        size_limit: info.size_limit,
+        read_only: info.flags & LO_FLAGS_READ_ONLY != 0,
+        direct: info.flags & LO_FLAGS_DIRECT_IO != 0,
+        autoclear: info.flags & LO_FLAGS_AUTOCLEAR != 0,
+        path: shown_path(number),
+    })
+}
+
+fn detach_from(device: File, path: &Path, number: DeviceNumber) -> Result<Detached, BackingError> {
+    loop_clear(&device).map_err(|errno| no_file(errno, path))?;
+    // Since Linux 6.11 the file is let go of at the last close, which may be this one.
+    drop(device);
+    Ok(match shown_path(number) {
+        None => Detached::Now,
+        Some(_) => Detached::WhenClosed,
+    })
+}
+
+fn no_file(errno: Errno, path: &Path) -> BackingError {
+    let what = match errno {
+        Errno::NXIO => "holds no file".to_owned(),
+        Errno::NOTTY | Errno::INVAL => "is no loop device".to_owned(),
+        errno => errno.to_string(),
+    };
+    BackingError::new(errno, format!("{}: {what}", path.display()))
+}
+
+/// The loop devices that hold a file, for whoever looks for those over a mount.
+pub fn attached() -> Vec<(DeviceNumber, PathBuf)> {
+    let Ok(entries) = fs::read_dir("/sys/dev/block") else {
+        return Vec::new();
+    };
+    let numbers = entries.flatten().filter_map(|entry| {
+        let name = entry.file_name();
+        let (major, minor) = name.to_str()?.split_once(':')?;
+        loop_number(makedev(major.parse().ok()?, minor.parse().ok()?))
+    });
+    numbers
+        .filter_map(|number| Some((number, shown_path(number)?)))
+        .collect()
+}
+
+#[cfg(test)]
+mod tests;
