@@ -32,9 +32,14 @@ fn choose_beside(proc_devices: &str) -> Majors {
         .skip_while(|line| !line.starts_with("Block devices"))
         .filter_map(|line| line.split_whitespace().next()?.parse().ok())
         .collect();
-    let mut free = (LAST_DYNAMIC..=FIRST_DYNAMIC).rev().filter(|major| !taken.contains(major));
+    let mut free = (LAST_DYNAMIC..=FIRST_DYNAMIC)
+        .rev()
+        .filter(|major| !taken.contains(major));
     let mapped = free.next().unwrap_or(FIRST_DYNAMIC);
-    Majors { mapped, files: free.next().unwrap_or(FIRST_DYNAMIC - 1) }
+    Majors {
+        mapped,
+        files: free.next().unwrap_or(FIRST_DYNAMIC - 1),
+    }
 }
 
 #[cfg(test)]
@@ -43,8 +48,21 @@ mod tests {
 
     #[test]
     fn majors_of_other_drivers_are_left_alone() {
-        let devices = "Character devices:\n252 x\n\nBlock devices:\n  7 loop\n254 virtblk\n259 blkext\n";
-        assert_eq!(choose_beside(devices), Majors { mapped: 253, files: 252 });
-        assert_eq!(choose_beside(""), Majors { mapped: 254, files: 253 });
+        let devices =
+            "Character devices:\n252 x\n\nBlock devices:\n  7 loop\n254 virtblk\n259 blkext\n";
+        assert_eq!(
+            choose_beside(devices),
+            Majors {
+                mapped: 253,
+                files: 252
+            }
+        );
+        assert_eq!(
+            choose_beside(""),
+            Majors {
+                mapped: 254,
+                files: 253
+            }
+        );
     }
 }

@@ -2,12 +2,16 @@
 //!
 //! `cli` -> socket -> server -> [`transaction`] (the kernel's commands) -> [`Registry`] -> device, table, targets.
 
+pub mod loops;
+pub mod majors;
+pub mod mount;
 pub mod protocol;
 mod refusal;
 mod registry;
 mod resolver;
+pub mod server;
 pub mod transaction;
 
 pub use refusal::Refusal;
-pub use registry::{MountIdentity, Registry};
+pub use registry::{MountIdentity, Registry, Surroundings};
 pub use resolver::Resolver;

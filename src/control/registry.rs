@@ -32,11 +32,22 @@ pub struct Registry {
     /// Serialises "is it a cycle?" with putting a table into its slot.
     loads: Mutex<()>,
     any_event: Arc<Events>,
-    watcher: OnceLock<Watcher>,
+    surroundings: OnceLock<Arc<dyn Surroundings>>,
     mount: OnceLock<MountIdentity>,
 }
 
-type Watcher = Box<dyn Fn(Change) + Send + Sync>;
+/// What lies around the registry and has to keep up with it: the mount and its loop devices.
+pub trait Surroundings: Send + Sync {
+    /// The set of devices has changed so. Called without any lock held.
+    fn changed(&self, change: &Change);
+
+    /// Waits until openers that have gone are counted as gone: the kernel tells of a close only after the process
+    /// that closed has gone on.
+    fn settle(&self);
+
+    /// Lets go of a device that is to be removed, as far as nobody else uses what holds it.
+    fn let_go(&self, device: &Device);
+}
 
 /// How the mount is recognised in a device argument.
 #[derive(Clone, Debug)]
@@ -75,7 +86,7 @@ impl Registry {
             }),
             loads: Mutex::new(()),
             any_event: Arc::new(Events::default()),
-            watcher: OnceLock::new(),
+            surroundings: OnceLock::new(),
             mount: OnceLock::new(),
         })
     }
@@ -100,10 +111,10 @@ impl Registry {
         &self.any_event
     }
 
-    /// Has `watcher` told of every change from now on. The first one stays.
-    pub fn watch(&self, watcher: impl Fn(Change) + Send + Sync + 'static) {
-        if self.watcher.set(Box::new(watcher)).is_err() {
-            log::error!("the registry has a watcher already");
+    /// Says what has to keep up with the registry. The first answer stays.
+    pub fn set_surroundings(&self, surroundings: Arc<dyn Surroundings>) {
+        if self.surroundings.set(surroundings).is_err() {
+            log::error!("the registry has its surroundings already");
         }
     }
 
@@ -119,9 +130,18 @@ impl Registry {
         self.mount.get()
     }
 
-    fn tell(&self, change: Change) {
-        if let Some(watcher) = self.watcher.get() {
-            watcher(change);
+    fn tell(&self, change: &Change) {
+        if let Some(surroundings) = self.surroundings.get() {
+            surroundings.changed(change);
+        }
+    }
+
+    /// Waits until openers of the device that have gone are counted as gone.
+    pub fn settle(&self, device: &Device) {
+        if device.openers().count().0 > 0
+            && let Some(surroundings) = self.surroundings.get()
+        {
+            surroundings.settle();
         }
     }
 
@@ -176,7 +196,7 @@ impl Registry {
             devices.insert(&device, &identity);
             device
         };
-        self.tell(Change::Added {
+        self.tell(&Change::Added {
             id: device.id(),
             name: identity.name,
         });
@@ -188,6 +208,12 @@ impl Registry {
     /// # Errors
     /// EBUSY where somebody holds it open and `deferred` is not set.
     pub fn remove(&self, device: &Arc<Device>, deferred: bool) -> Result<bool, Refusal> {
+        if device.openers().count().0 > 0
+            && let Some(surroundings) = self.surroundings.get()
+        {
+            surroundings.let_go(device);
+            surroundings.settle();
+        }
         match device.openers().remove(deferred) {
             Removal::Go => {
                 self.finish_removal(device);
@@ -207,7 +233,7 @@ impl Registry {
         self.devices.write().take(device, &identity);
         device.shut_down();
         device.events().raise();
-        self.tell(Change::Removed {
+        self.tell(&Change::Removed {
             id: device.id(),
             name: identity.name,
         });
@@ -254,7 +280,7 @@ impl Registry {
         if device.active().is_some() {
             device.events().raise();
         }
-        self.tell(Change::Renamed {
+        self.tell(&Change::Renamed {
             id: device.id(),
             from,
             to: to.to_owned(),
@@ -397,7 +423,7 @@ impl Registry {
             Err(error) => error.swapped,
         };
         if swapped {
-            self.tell(Change::Changed { id: device.id() });
+            self.tell(&Change::Changed { id: device.id() });
         }
         result.map(|_| ())
     }

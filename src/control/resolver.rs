@@ -7,15 +7,21 @@
 
 use std::cell::RefCell;
 use std::collections::HashMap;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use super::Registry;
+use rustix::fs::{major, minor};
+
+use crate::backing::loop_device::{LoopInfo, loop_backing};
 use crate::backing::{Backing, MEMORY_PREFIX, OpenOptions};
 use crate::device::{Device, Directory};
-use crate::io::{BlockDev, DeviceNumber, Errno, Extent, IoResult, Limits, OpenDevice, Request};
+use crate::io::{
+    BlockDev, DevRef, DeviceNumber, Errno, Extent, IoResult, Limits, OpenDevice, Request,
+};
 use crate::sync::Arc;
 use crate::target::{Access, DeviceOpener, OpenError};
-use crate::unit::{Sector, Sectors};
+use crate::unit::{Bytes, Sector, Sectors};
 
 /// Opens devices for one table.
 pub struct Resolver {
@@ -60,7 +66,10 @@ impl Resolver {
         if let Some(device) = self.mapped_at(&path) {
             return self.mapped(device);
         }
-        self.below(self.registry.store().open(&path, access, self.options))
+        match self.behind_loop(&path) {
+            Some((device, number, info)) => self.window(device, path, number, &info),
+            None => self.below(self.registry.store().open(&path, access, self.options)),
+        }
     }
 
     /// The mapped device whose file in our mount `path` is, or which it names under `/dev/mapper`.
@@ -73,6 +82,18 @@ impl Resolver {
         named(path, &mount.path)
             .or_else(|| named(&path.canonicalize().ok()?, &mount.path))
             .or_else(|| named(path, Path::new("/dev/mapper")).filter(|_| !path.exists()))
+    }
+
+    /// The mapped device under the loop device at `path`, if there is one, and the loop device's number.
+    fn behind_loop(&self, path: &Path) -> Option<(Arc<Device>, DeviceNumber, LoopInfo)> {
+        let mount = self.registry.mount()?;
+        let rdev = path.metadata().ok()?.rdev();
+        let info = loop_backing(rdev).filter(|info| info.dev == mount.st_dev)?;
+        let number = DeviceNumber {
+            major: major(rdev),
+            minor: minor(rdev),
+        };
+        Some((self.registry.by_id(info.ino)?, number, info))
     }
 
     fn mapped(&self, device: Arc<Device>) -> Result<OpenDevice, OpenError> {
@@ -89,6 +110,32 @@ impl Resolver {
             name: format!("dm-{}", number.minor),
             dev,
             mapped: Some(id),
+        })
+    }
+
+    /// The part of a mapped device that the loop device at `path` shows.
+    fn window(
+        &self,
+        device: Arc<Device>,
+        path: PathBuf,
+        number: DeviceNumber,
+        info: &LoopInfo,
+    ) -> Result<OpenDevice, OpenError> {
+        let whole = Arc::new(self.mapped(device)?);
+        let start = Bytes(info.offset).whole_sectors();
+        let rest = Sectors(whole.dev.capacity().0.saturating_sub(start.0));
+        let len = match Bytes(info.size_limit).whole_sectors() {
+            Sectors(0) => rest,
+            limit => limit.min(rest),
+        };
+        let (name, mapped) = (format!("loop{}", number.minor), whole.mapped);
+        let dev = Arc::new(Window(DevRef::new(whole, Sector(start.0), len)));
+        Ok(OpenDevice {
+            number,
+            path,
+            name,
+            dev,
+            mapped,
         })
     }
 
@@ -186,6 +233,27 @@ impl BlockDev for Held {
 
     fn extent_at(&self, at: Sector) -> Extent {
         self.device.extent_at(at)
+    }
+}
+
+/// A stretch of a device as a device of its own.
+struct Window(DevRef);
+
+impl BlockDev for Window {
+    fn capacity(&self) -> Sectors {
+        self.0.len()
+    }
+
+    fn limits(&self) -> Limits {
+        self.0.limits()
+    }
+
+    fn submit(&self, request: Request<'_>) -> IoResult {
+        self.0.submit(request)
+    }
+
+    fn extent_at(&self, at: Sector) -> Extent {
+        self.0.extent_at(at)
     }
 }
 

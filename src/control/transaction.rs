@@ -107,7 +107,9 @@ impl Transaction<'_> {
                 return Err(Refusal::message(Errno::NXIO, text));
             }
         };
-        device.ok_or_else(|| Refusal::errno(Errno::NXIO))
+        let device = device.ok_or_else(|| Refusal::errno(Errno::NXIO))?;
+        self.registry.settle(&device);
+        Ok(device)
     }
 
     /// Writes what `info` shows of a device into the header (__dev_status).

@@ -1,7 +1,7 @@
 //! The data path through a table: find the row, cut where needed, write zeroes where a target cannot.
 
 use super::{Row, Table};
-use crate::io::{IoError, IoResult, Op, OpKind, Request, WriteBuf};
+use crate::io::{IoError, IoResult, Op, OpKind, Request, WriteBuf, fan_out};
 use crate::unit::{SECTOR_SIZE, Sector, Sectors};
 
 /// What is written where a target cannot write zeroes by itself.
@@ -32,46 +32,31 @@ impl Table {
 
     #[cold]
     fn submit_pieces(&self, request: Request<'_>) -> IoResult {
-        let mut result = Ok(());
         let mut rest = Some(request);
-        while let Some(request) = rest.take() {
-            let Some(row) = self.row_at(request.at) else {
-                return Err(IoError::IO);
-            };
-            let piece = row.piece_len(&request);
-            let first = if piece < request.len {
-                let (first, after) = request.split_at(piece);
-                rest = Some(after);
-                first
-            } else {
-                request
-            };
-            result = more_telling(result, row.submit(first));
-        }
-        result
+        let pieces = std::iter::from_fn(|| {
+            let request = rest.take()?;
+            let row = self.row_at(request.at)?;
+            let len = row.piece_len(&request);
+            if len >= request.len {
+                return Some((row, request));
+            }
+            let (first, after) = request.split_at(len);
+            rest = Some(after);
+            Some((row, first))
+        });
+        fan_out(pieces, self.limits.waits, |(row, piece)| row.submit(piece))
     }
 
-    /// Flushes every device below once, and every target that flushes by itself.
+    /// Flushes every target that flushes by itself, then every device below once.
     fn flush(&self, request: Request<'_>) -> IoResult {
-        let mut result = Ok(());
-        for &index in &self.flushing_rows {
-            let flush = Request::flush().with_flags(request.flags);
-            result = more_telling(result, self.rows[index].target.submit(flush));
-        }
-        for device in &self.flushed {
-            let flush = Request::flush().with_flags(request.flags);
-            result = more_telling(result, device.dev.submit(flush));
-        }
-        result
-    }
-}
-
-/// Of the results of two pieces the one that counts: the first real error, before being put off, before success.
-fn more_telling(first: IoResult, second: IoResult) -> IoResult {
-    match (first, second) {
-        (Ok(()), second) => second,
-        (Err(put_off), Err(error)) if put_off.is_put_off() && !error.is_put_off() => Err(error),
-        (first, _) => first,
+        let flush = || Request::flush().with_flags(request.flags);
+        let waits = self.limits.waits;
+        let targets = fan_out(&self.flushing_rows, waits, |&row| {
+            self.rows[row].target.submit(flush())
+        });
+        // A device that fails is told of even where a target failed before, as in the kernel.
+        let devices = fan_out(&self.flushed, waits, |device| device.dev.submit(flush()));
+        targets.and(devices)
     }
 }
 

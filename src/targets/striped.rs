@@ -3,7 +3,9 @@
 //! Keeps nothing on disk. A request over several chunks goes to each stripe as one (vectored) request: the
 //! chunks of a stripe lie one after the other there. An I/O error marks its stripe `D` in the status.
 
-use crate::io::{DevRef, Extent, Flags, IoError, IoResult, Limits, Op, ReadBuf, Request, WriteBuf};
+use crate::io::{
+    DevRef, Extent, Flags, IoError, IoResult, Limits, Op, ReadBuf, Request, WriteBuf, fan_out,
+};
 use crate::sync::{Arc, AtomicU32, Ordering};
 use crate::target::{
     Behaviour, BuildArgs, BuildError, EventSink, ModelRow, Naming, Rules, Target, TargetKind,
@@ -48,6 +50,8 @@ const EVENTS_PER_STRIPE: u32 = 15;
 struct Striped {
     stripes: Vec<Stripe>,
     chunk: u64,
+    /// A stripe's device makes the caller wait.
+    waits: bool,
     events: Arc<dyn EventSink>,
 }
 
@@ -92,7 +96,9 @@ fn build(args: &mut BuildArgs<'_>) -> Result<Box<dyn Target>, BuildError> {
             })
         })
         .collect::<Result<Vec<_>, BuildError>>()?;
+    let waits = stripes.iter().any(|stripe| stripe.range.limits().waits);
     Ok(Box::new(Striped {
+        waits,
         stripes,
         chunk,
         events: args.events.clone(),
@@ -150,11 +156,9 @@ impl Striped {
 
     /// Carries out one request on each of several stripes.
     fn submit_all<'d>(&self, requests: impl Iterator<Item = (usize, Request<'d>)>) -> IoResult {
-        let mut result = Ok(());
-        for (stripe, request) in requests {
-            result = result.and(self.submit_to(stripe, request));
-        }
-        result
+        fan_out(requests, self.waits, |(stripe, request)| {
+            self.submit_to(stripe, request)
+        })
     }
 
     fn submit_range<'d>(

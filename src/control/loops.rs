@@ -1,0 +1,228 @@
+//! Loop devices over device files: attached on request, detached at the latest with the device or the mount.
+
+use std::fs;
+use std::os::unix::fs::symlink;
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{Mode, OFlags};
+
+use super::{Refusal, Registry};
+use crate::backing::BackingError;
+use crate::backing::loop_device::{self, AttachOptions, Detached};
+use crate::device::{Change, Device, Directory};
+use crate::io::{BlockDev, Errno};
+use crate::sync::{Arc, Mutex};
+
+/// Where a link to an attached loop device is made.
+const LINK_FOLDER: &str = "/dev/mapper";
+
+/// The loop devices of a mount.
+pub struct Loops {
+    registry: Arc<Registry>,
+    attached: Mutex<Vec<Attached>>,
+}
+
+/// A loop device over a device's file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Attached {
+    id: u64,
+    /// The loop device.
+    pub device: PathBuf,
+    /// The link to it, where one was asked for.
+    pub link: Option<PathBuf>,
+}
+
+impl Loops {
+    /// No loop devices yet, over devices of `registry`.
+    pub fn new(registry: Arc<Registry>) -> Loops {
+        Loops {
+            registry,
+            attached: Mutex::new(Vec::new()),
+        }
+    }
+
+    /// Attaches a loop device with direct I/O and the device's own block size.
+    ///
+    /// # Errors
+    /// EBUSY where the device has one; EPERM or EACCES without the right; else the loop driver's errno.
+    pub fn attach(
+        &self,
+        device: &Device,
+        link: bool,
+        read_only: bool,
+    ) -> Result<Attached, Refusal> {
+        let mut attached = self.attached.lock();
+        if let Some(there) = attached.iter().find(|attached| attached.id == device.id()) {
+            let path = there.device.display().to_string();
+            return Err(Refusal::of(
+                Errno::BUSY,
+                "a device that is not attached yet",
+                &path,
+            ));
+        }
+        let Some(mount) = self.registry.mount() else {
+            return Err(Refusal::errno(Errno::NODEV));
+        };
+        let options = AttachOptions {
+            read_only: read_only || device.is_read_only(),
+            direct: true,
+            autoclear: false,
+            block_size: device.limits().logical_block_size,
+        };
+        let file = mount.path.join(device.name());
+        let path = loop_device::attach(&file, &options)
+            .map_err(refuse)?
+            .path()
+            .to_path_buf();
+        let link = match link {
+            true => match make_link(&device.name(), &path) {
+                Ok(link) => Some(link),
+                Err(refusal) => {
+                    self.let_go(&path);
+                    return Err(refusal);
+                }
+            },
+            false => None,
+        };
+        let new = Attached {
+            id: device.id(),
+            device: path,
+            link,
+        };
+        attached.push(new.clone());
+        Ok(new)
+    }
+
+    /// Detaches the device's loop device.
+    ///
+    /// # Errors
+    /// ENXIO where it has none, EBUSY where that is in use.
+    pub fn detach(&self, device: &Device) -> Result<(), Refusal> {
+        let mut attached = self.attached.lock();
+        let Some(index) = attached
+            .iter()
+            .position(|attached| attached.id == device.id())
+        else {
+            return Err(Refusal::of(
+                Errno::NXIO,
+                "a device that is attached",
+                &device.name(),
+            ));
+        };
+        if is_claimed(&attached[index].device) {
+            let path = attached[index].device.display().to_string();
+            return Err(Refusal::of(
+                Errno::BUSY,
+                "a loop device that is not in use",
+                &path,
+            ));
+        }
+        loop_device::detach(&attached[index].device).map_err(refuse)?;
+        remove_link(&attached.swap_remove(index));
+        Ok(())
+    }
+
+    /// Detaches the device's loop device if it has one that nobody uses, so that it does not keep the device open.
+    pub fn release(&self, device: &Device) {
+        if let Err(refusal) = self.detach(device)
+            && refusal.errno != Errno::NXIO
+        {
+            log::debug!("{}: {refusal}", device.name());
+        }
+    }
+
+    /// Detaches every loop device that nobody uses.
+    pub fn release_unused(&self) {
+        let ids: Vec<u64> = self
+            .attached
+            .lock()
+            .iter()
+            .map(|attached| attached.id)
+            .collect();
+        for device in ids.into_iter().filter_map(|id| self.registry.by_id(id)) {
+            self.release(&device);
+        }
+    }
+
+    /// Keeps up with a change: the loop device of a device that has another table gets its length, a link the
+    /// new name.
+    pub fn follow(&self, change: &Change) {
+        let mut attached = self.attached.lock();
+        let (Change::Changed { id } | Change::Renamed { id, .. }) = change else {
+            return;
+        };
+        let Some(attached) = attached.iter_mut().find(|attached| attached.id == *id) else {
+            return;
+        };
+        match change {
+            Change::Renamed { to, .. } if attached.link.is_some() => {
+                remove_link(attached);
+                attached.link = make_link(to, &attached.device)
+                    .inspect_err(|refusal| log::warn!("{refusal}"))
+                    .ok();
+            }
+            Change::Changed { .. } => {
+                if let Err(error) = loop_device::set_capacity(&attached.device) {
+                    log::warn!("cannot resize {}: {error}", attached.device.display());
+                }
+            }
+            Change::Renamed { .. } | Change::Added { .. } | Change::Removed { .. } => {}
+        }
+    }
+
+    /// Detaches every loop device; one in use goes when its last user does.
+    pub fn release_all(&self) {
+        for attached in self.attached.lock().drain(..) {
+            self.let_go(&attached.device);
+            remove_link(&attached);
+        }
+    }
+
+    fn let_go(&self, path: &Path) {
+        match loop_device::detach(path) {
+            Ok(Detached::Now) => {}
+            Ok(Detached::WhenClosed) => {
+                log::info!("{} goes when its last user does", path.display())
+            }
+            Err(error) => log::warn!("cannot detach {}: {error}", path.display()),
+        }
+    }
+}
+
+fn refuse(error: BackingError) -> Refusal {
+    Refusal::message(error.errno, format!("loop: {}", error.message))
+}
+
+/// True where a file system is mounted on the device, or something else has claimed it for itself.
+fn is_claimed(device: &Path) -> bool {
+    let opened = rustix::fs::open(
+        device,
+        OFlags::RDONLY | OFlags::EXCL | OFlags::CLOEXEC,
+        Mode::empty(),
+    );
+    matches!(opened, Err(Errno::BUSY))
+}
+
+fn make_link(name: &str, device: &Path) -> Result<PathBuf, Refusal> {
+    let link = Path::new(LINK_FOLDER).join(name);
+    fs::create_dir_all(LINK_FOLDER)
+        .and_then(|()| symlink(device, &link))
+        .map_err(|error| {
+            let errno = Errno::from_io_error(&error).unwrap_or(Errno::IO);
+            Refusal::message(
+                errno,
+                format!("loop: cannot make the link {}: {error}", link.display()),
+            )
+        })?;
+    Ok(link)
+}
+
+fn remove_link(attached: &Attached) {
+    let Some(link) = &attached.link else { return };
+    // Somebody may have put something else there meanwhile.
+    if fs::read_link(link).is_ok_and(|target| target == attached.device)
+        && let Err(error) = fs::remove_file(link)
+    {
+        log::warn!("cannot remove the link {}: {error}", link.display());
+    }
+}

@@ -1,0 +1,163 @@
+//! What one running mount answers beside the kernel's commands: about itself, its counters, its loop devices, and
+//! how it ends.
+
+use super::loops::Loops;
+use super::protocol::json::{DeviceCounters, DeviceLimits, JsonReply, JsonRequest, MountInfo};
+use super::{Refusal, Registry, config};
+use crate::backing::OpenOptions;
+use crate::device::{Device, Directory};
+use crate::io::{BlockDev, Errno, OpKind};
+use crate::sync::{Arc, Mutex};
+
+/// A running mount.
+pub struct Mount {
+    registry: Arc<Registry>,
+    loops: Arc<Loops>,
+    info: MountInfo,
+    options: OpenOptions,
+    stop: Mutex<Box<dyn FnMut(Stop) -> Result<(), Refusal> + Send>>,
+}
+
+/// How a mount is asked to end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stop {
+    /// Unless somebody uses it.
+    Gently,
+    /// Out of sight now, ended when nobody uses it any more.
+    Lazily,
+    /// Whoever uses it.
+    ByForce,
+}
+
+impl Mount {
+    /// A mount of `registry` that ends through `stop`.
+    pub fn new(
+        registry: Arc<Registry>,
+        loops: Arc<Loops>,
+        info: MountInfo,
+        options: OpenOptions,
+        stop: impl FnMut(Stop) -> Result<(), Refusal> + Send + 'static,
+    ) -> Mount {
+        Mount {
+            registry,
+            loops,
+            info,
+            options,
+            stop: Mutex::new(Box::new(stop)),
+        }
+    }
+
+    /// Its devices.
+    pub fn registry(&self) -> &Arc<Registry> {
+        &self.registry
+    }
+
+    /// How files are opened for tables that say nothing of it.
+    pub fn open_options(&self) -> OpenOptions {
+        self.options
+    }
+
+    /// What it says of itself.
+    pub fn info(&self) -> MountInfo {
+        let devices = u32::try_from(self.registry.list().len()).unwrap_or(u32::MAX);
+        MountInfo {
+            devices,
+            ..self.info.clone()
+        }
+    }
+
+    /// Answers a request.
+    ///
+    /// # Errors
+    /// ENXIO for a device that is not there, and what the request itself may meet.
+    pub fn answer(&self, request: JsonRequest) -> Result<JsonReply, Refusal> {
+        match request {
+            JsonRequest::Hello { .. } | JsonRequest::MountInfo {} => {
+                Ok(JsonReply::Mount(self.info()))
+            }
+            JsonRequest::Dump {} => Ok(JsonReply::Dump {
+                toml: config::dump(&self.registry),
+            }),
+            JsonRequest::Counters { name } => {
+                let devices = match name {
+                    Some(name) => vec![self.device(&name)?],
+                    None => self.registry.list(),
+                };
+                Ok(JsonReply::Counters {
+                    devices: devices.iter().map(|device| counters(device)).collect(),
+                })
+            }
+            JsonRequest::Limits { name } => Ok(JsonReply::Limits(limits(&*self.device(&name)?))),
+            JsonRequest::Attach {
+                name,
+                link,
+                readonly,
+            } => {
+                let device = self.device(&name)?;
+                let attached = self.loops.attach(&device, link, readonly)?;
+                Ok(JsonReply::Attached {
+                    device: attached.device.display().to_string(),
+                    link: attached.link.map(|link| link.display().to_string()),
+                })
+            }
+            JsonRequest::Detach { name } => {
+                let device = self.device(&name)?;
+                self.loops.detach(&device)?;
+                Ok(JsonReply::Done {})
+            }
+            JsonRequest::Unmount { force, lazy } => {
+                let stop = match (force, lazy) {
+                    (true, _) => Stop::ByForce,
+                    (false, true) => Stop::Lazily,
+                    (false, false) => Stop::Gently,
+                };
+                (self.stop.lock())(stop)?;
+                Ok(JsonReply::Done {})
+            }
+        }
+    }
+
+    fn device(&self, name: &str) -> Result<Arc<Device>, Refusal> {
+        self.registry
+            .by_name(name)
+            .ok_or_else(|| Refusal::of(Errno::NXIO, "the name of a device of this mount", name))
+    }
+}
+
+fn counters(device: &Device) -> DeviceCounters {
+    let counted = device.counters();
+    let number = device.number();
+    let of = |kind: OpKind| counted.of(kind);
+    DeviceCounters {
+        name: device.name(),
+        major: number.major,
+        minor: number.minor,
+        reads: of(OpKind::Read).requests,
+        sectors_read: of(OpKind::Read).sectors.0,
+        writes: of(OpKind::Write).requests,
+        sectors_written: of(OpKind::Write).sectors.0,
+        flushes: of(OpKind::Flush).requests,
+        discards: of(OpKind::Discard).requests,
+        sectors_discarded: of(OpKind::Discard).sectors.0,
+        write_zeroes: of(OpKind::WriteZeroes).requests,
+        errors: counted.errors,
+        in_flight: counted.in_flight(),
+    }
+}
+
+fn limits(device: &Device) -> DeviceLimits {
+    let limits = device.limits();
+    let len = device.capacity();
+    DeviceLimits {
+        name: device.name(),
+        sectors: len.0,
+        logical_block_size: limits.logical_block_size,
+        physical_block_size: limits.physical_block_size,
+        io_min: limits.io_min,
+        io_opt: limits.io_opt,
+        max_discard_sectors: limits.max_discard.min(len).0,
+        discard_granularity: limits.discard_granularity,
+        max_write_zeroes_sectors: limits.max_write_zeroes.min(len).0,
+        rotational: limits.waits,
+    }
+}

@@ -1,0 +1,306 @@
+//! The life of a mount: read what it shall hold, mount, show, answer, and end in good order.
+//!
+//! Here the front (fs) and control meet; nothing else knows both. The order at the start: check the whole mount
+//! file, mount, make the devices, open the control socket, say so. At the end: unmount, so that nobody can
+//! write any more, then flush and close every device.
+
+mod background;
+mod holders;
+
+use std::fs;
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::Duration;
+
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::iterator::Signals;
+
+use crate::backing::{BackingStore, OpenOptions};
+use crate::control::config::{self, Config, Terms};
+use crate::control::loops::Loops;
+use crate::control::majors::Majors;
+use crate::control::mount::{Mount, Stop};
+use crate::control::protocol::json::MountInfo;
+use crate::control::protocol::mount::MountOptions;
+use crate::control::protocol::socket_path;
+use crate::control::server::Server;
+use crate::control::{MountIdentity, Refusal, Registry, Surroundings};
+use crate::device::{Change, Device, Directory};
+use crate::fs::{FsOptions, Mounted};
+use crate::io::{BlockDev, Errno};
+use crate::sync::Arc;
+use crate::targets::KINDS;
+
+/// How long a mount that is ended by force may take to let go.
+const FORCED_END: Duration = Duration::from_secs(5);
+
+/// Checks a mount file; gives what there is to say about a good one.
+///
+/// # Errors
+/// Every mistake in it, one a line.
+pub fn check(file: &Path) -> Result<String, String> {
+    let terms = Terms { kinds: KINDS, major: Majors::choose().mapped };
+    let config = config::check(file, terms).map_err(|errors| errors.to_string())?;
+    let plural = if config.devices.len() == 1 { "device" } else { "devices" };
+    Ok(format!("{}: {} {plural}, no mistake\n", file.display(), config.devices.len()))
+}
+
+/// Mounts and serves until the mount is taken away. With `background` returns as soon as the mount stands.
+///
+/// # Errors
+/// What stood in the way, for people; nothing is left mounted or half made.
+pub fn mount(options: MountOptions) -> Result<(), String> {
+    if options.background && !background::is_child() {
+        return background::start();
+    }
+    let majors = Majors::choose();
+    let config = read_config(&options, majors)?;
+    let made = make_mountpoint(&options.mountpoint)?;
+    let result = serve(&options, majors, config);
+    if made {
+        // What somebody put there meanwhile stays.
+        let _ = fs::remove_dir(&options.mountpoint);
+    }
+    result
+}
+
+fn read_config(options: &MountOptions, majors: Majors) -> Result<Option<Config>, String> {
+    let terms = Terms { kinds: KINDS, major: majors.mapped };
+    let config = match (&options.file, &options.concise) {
+        (Some(_), Some(_)) => return Err("mount: a FILE or --concise, not both".to_owned()),
+        (Some(file), None) => config::check(file, terms),
+        (None, Some(text)) => {
+            let folder = std::env::current_dir().map_err(|error| format!("current folder: {error}"))?;
+            config::check_concise(text, &folder, false, terms)
+        }
+        (None, None) => return Ok(None),
+    };
+    config.map(Some).map_err(|errors| errors.to_string())
+}
+
+/// Makes the mountpoint where only itself is missing; true where it did.
+fn make_mountpoint(mountpoint: &Path) -> Result<bool, String> {
+    match fs::create_dir(mountpoint) {
+        Ok(()) => Ok(true),
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(false),
+        Err(error) => Err(format!("{}: the mountpoint cannot be made: {error}", mountpoint.display())),
+    }
+}
+
+fn serve(options: &MountOptions, majors: Majors, config: Option<Config>) -> Result<(), String> {
+    let registry = Registry::new(KINDS, majors.mapped, BackingStore::new(majors.files));
+    let fs_options = FsOptions {
+        allow_other: options.allow_other || FsOptions::default().allow_other,
+        ..FsOptions::default()
+    };
+    let mounted = crate::fs::serve(registry.clone(), &options.mountpoint, &fs_options)
+        .map_err(|error| error.to_string())?;
+    let daemon = Arc::new(Daemon {
+        loops: Arc::new(Loops::new(registry.clone())),
+        mounted: Arc::new(mounted),
+        registry,
+    });
+    let result = daemon.run(options, config);
+    daemon.end();
+    result
+}
+
+/// What keeps up with the registry.
+struct Around {
+    mounted: Arc<Mounted>,
+    loops: Arc<Loops>,
+}
+
+impl Surroundings for Around {
+    fn changed(&self, change: &Change) {
+        self.mounted.notify(change);
+        self.loops.follow(change);
+    }
+
+    fn settle(&self) {
+        self.mounted.settle();
+    }
+
+    fn let_go(&self, device: &Device) {
+        self.loops.release(device);
+    }
+}
+
+/// A mount that stands.
+struct Daemon {
+    registry: Arc<Registry>,
+    loops: Arc<Loops>,
+    mounted: Arc<Mounted>,
+}
+
+impl Daemon {
+    fn run(self: &Arc<Self>, options: &MountOptions, config: Option<Config>) -> Result<(), String> {
+        let identity = self.identify()?;
+        self.registry.set_mount(identity.clone());
+        let around = Around { mounted: self.mounted.clone(), loops: self.loops.clone() };
+        self.registry.set_surroundings(Arc::new(around));
+        if let Some(config) = &config {
+            config::apply(config, &self.registry).map_err(|error| error.to_string())?;
+        }
+        let _server = self.open_socket(&identity)?;
+        self.watch_signals()?;
+        self.announce(options).map_err(|error| format!("standard output: {error}"))?;
+        if background::is_child() {
+            background::ready();
+        }
+        self.mounted.wait().map_err(|error| error.to_string())
+    }
+
+    fn identify(&self) -> Result<MountIdentity, String> {
+        use std::os::unix::fs::MetadataExt;
+        let path = self.mounted.mountpoint().to_path_buf();
+        let metadata = fs::metadata(&path).map_err(|error| format!("{}: {error}", path.display()))?;
+        Ok(MountIdentity { path, st_dev: metadata.dev() })
+    }
+
+    fn open_socket(self: &Arc<Self>, identity: &MountIdentity) -> Result<Server, String> {
+        let failed = |path: &Path, error: io::Error| {
+            format!("control socket {}: {error}; XDG_RUNTIME_DIR chooses its folder", path.display())
+        };
+        let folder = socket_path::socket_folder();
+        socket_path::prepare_folder(&folder).map_err(|error| failed(&folder, error))?;
+        let path = socket_path::socket_path(&folder, &identity.path);
+        let server = Server::bind(&path).map_err(|error| failed(&path, error))?;
+        let info = MountInfo {
+            mountpoint: identity.path.display().to_string(),
+            pid: std::process::id(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            major: self.registry.major(),
+            socket: path.display().to_string(),
+            devices: 0,
+        };
+        let daemon = self.clone();
+        let stop = move |how| daemon.stop(how);
+        let mount = Mount::new(
+            self.registry.clone(),
+            self.loops.clone(),
+            info,
+            OpenOptions::default(),
+            stop,
+        );
+        server.start(Arc::new(mount)).map_err(|error| failed(&path, error))?;
+        Ok(server)
+    }
+
+    /// The first signal ends the mount as soon as nobody uses it; the second ends it at once.
+    fn watch_signals(self: &Arc<Self>) -> Result<(), String> {
+        let mut signals =
+            Signals::new([SIGINT, SIGTERM, SIGHUP]).map_err(|error| format!("signals: {error}"))?;
+        let daemon = self.clone();
+        let watch = move || {
+            let mut asked = false;
+            for _signal in signals.forever() {
+                let how = if asked { Stop::ByForce } else { Stop::Gently };
+                asked = true;
+                if let Err(refusal) = daemon.stop(how) {
+                    eprintln!("dmfs: {refusal}");
+                    eprintln!("dmfs: ends when that is over; a second signal ends it at once");
+                    if let Err(refusal) = daemon.stop(Stop::Lazily) {
+                        eprintln!("dmfs: {refusal}");
+                    }
+                }
+            }
+        };
+        thread::Builder::new()
+            .name("signals".into())
+            .spawn(watch)
+            .map(|_| ())
+            .map_err(|error| format!("signals: {error}"))
+    }
+
+    fn stop(&self, how: Stop) -> Result<(), Refusal> {
+        match how {
+            Stop::Gently => {
+                self.loops.release_unused();
+                self.mounted.settle();
+                self.mounted.unmount(false).map_err(|error| self.busy(&error.to_string()))
+            }
+            Stop::Lazily => {
+                self.loops.release_all();
+                self.mounted.unmount(true).map_err(|error| self.busy(&error.to_string()))
+            }
+            Stop::ByForce => {
+                self.loops.release_all();
+                self.registry.shut_down();
+                let unmounted = self.mounted.unmount(true);
+                if !self.mounted.wait_for(FORCED_END) {
+                    log::error!("still in use after {FORCED_END:?}: whoever uses it gets ENOTCONN");
+                    std::process::exit(1);
+                }
+                unmounted.map_err(|error| self.busy(&error.to_string()))
+            }
+        }
+    }
+
+    /// Why the mount cannot be taken away, and who holds it.
+    fn busy(&self, error: &str) -> Refusal {
+        let holders = holders::of(self.mounted.mountpoint());
+        let text = match holders.is_empty() {
+            true => error.to_owned(),
+            false => format!("{error}; held by {}", holders.join(", ")),
+        };
+        Refusal::message(Errno::BUSY, text)
+    }
+
+    /// Nobody can write any more: makes everything durable and lets go of it.
+    fn end(&self) {
+        self.loops.release_all();
+        if let Err(error) = self.mounted.unmount(true) {
+            log::warn!("{error}");
+        }
+        self.registry.shut_down();
+    }
+
+    fn announce(&self, options: &MountOptions) -> io::Result<()> {
+        let mut out = io::stdout().lock();
+        let mountpoint = options.mountpoint.display();
+        let devices = self.registry.list();
+        let plural = if devices.len() == 1 { "device" } else { "devices" };
+        writeln!(out, "{mountpoint} shows {} {plural}", devices.len())?;
+        for device in devices.iter().take(MOST_SHOWN) {
+            let kinds = device.active().map_or_else(
+                || "no table".to_owned(),
+                |table| {
+                    let mut kinds: Vec<_> = table.rows().iter().map(|row| row.kind().name).collect();
+                    kinds.dedup();
+                    kinds.truncate(4);
+                    kinds.join(" + ")
+                },
+            );
+            let bytes = device.capacity().to_bytes();
+            writeln!(out, "  {:<20} {:>14} bytes  {kinds}", device.name(), bytes.0)?;
+        }
+        if devices.len() > MOST_SHOWN {
+            writeln!(out, "  ... and {} more", devices.len() - MOST_SHOWN)?;
+        }
+        let example = devices.first().map_or_else(|| "NAME".to_owned(), |device| device.name());
+        let program = program_name();
+        writeln!(out, "\nEach is a file that is the disk:")?;
+        writeln!(out, "  {program} --mount {mountpoint} table         what each is made of")?;
+        writeln!(out, "  mkfs.ext4 {mountpoint}/{example}             a plain file: no loop device needed")?;
+        writeln!(out, "  {program} --mount {mountpoint} attach {example}   a loop device over it (root)")?;
+        match options.background {
+            true => writeln!(out, "\nTo end it: {program} umount {mountpoint}")?,
+            false => writeln!(out, "\nTo end it: Ctrl-C here, or {program} umount {mountpoint}")?,
+        }
+        out.flush()
+    }
+}
+
+/// More devices than this are only counted.
+const MOST_SHOWN: usize = 20;
+
+/// What the user called us.
+fn program_name() -> String {
+    let called = std::env::args_os().next().map(PathBuf::from).unwrap_or_default();
+    match called.components().count() {
+        1 => called.display().to_string(),
+        _ => called.file_name().map_or_else(|| "dmfs".to_owned(), |name| name.to_string_lossy().into_owned()),
+    }
+}
