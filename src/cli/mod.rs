@@ -1,7 +1,215 @@
-//! The command line.
+//! The command line: `dmfs`, and `dmsetup` when called by that name.
+//!
+//! One process runs one verb: [`arguments`] takes the line apart by the lists in [`definitions`], a
+//! [`session::Session`] connects to the mount's daemon, and [`verbs`] do on the wire what libdm does.
+//! What they print, and where, is dmsetup's; `dmfs` adds the reason of a failure before dmsetup's line.
+//! Verbs speak [`crate::control::protocol`] only; [`report`], [`tree`], [`names`], [`concise`] and
+//! [`table_text`] are pure.
 
+use std::ffi::OsString;
+use std::io::Write;
+use std::path::Path;
+use std::thread::sleep;
+use std::time::Duration;
+
+use arguments::{Arguments, Style};
+use definitions::{Run, VerbDef, verb};
+use report::{Report, ReportKind, ReportOptions};
+use session::{Failure, Session};
+
+use crate::control::protocol::mount::MountOptions;
+
+pub mod arguments;
+pub mod client;
 pub mod concise;
+pub mod definitions;
+pub mod help;
 pub mod names;
+pub mod paths;
 pub mod report;
+pub mod session;
 pub mod table_text;
+pub mod task;
 pub mod tree;
+pub mod verbs;
+
+#[cfg(test)]
+mod tests;
+
+/// What the program can do beside talking to a daemon: be one.
+#[derive(Clone, Copy)]
+pub struct Daemon {
+    /// Serves a mount until it ends; with `background`, returns once it stands.
+    pub mount: fn(MountOptions) -> Result<(), String>,
+    /// Checks a mount file: what to print, or every error on a line of its own.
+    pub check: fn(&Path) -> Result<String, String>,
+}
+
+/// Runs the program with its arguments, the name it was called by first. Answers the exit code.
+pub fn run(args: Vec<OsString>, daemon: Daemon, out: &mut dyn Write, err: &mut dyn Write) -> u8 {
+    let style = style(args.first());
+    let arguments = match arguments::parse(style, args.into_iter().skip(1).collect()) {
+        Ok(arguments) => arguments,
+        Err(mut lines) => {
+            lines.push("Couldn't process command line.".to_string());
+            print_lines(err, &lines);
+            return 1;
+        }
+    };
+    let mut session = Session::new(style, arguments.options.clone(), daemon, out, err);
+    let done = dispatch(&mut session, &arguments);
+    session.flush();
+    match done {
+        true => 0,
+        false => 1,
+    }
+}
+
+fn style(program: Option<&OsString>) -> Style {
+    match program.and_then(|path| Path::new(path).file_name()) {
+        Some(name) if name == "dmsetup" => Style::Dmsetup,
+        _ => Style::Dmfs,
+    }
+}
+
+fn print_lines(err: &mut dyn Write, lines: &[String]) {
+    for line in lines {
+        // Nobody can be told that standard error is closed.
+        let _ = writeln!(err, "{line}");
+    }
+}
+
+/// Finds the verb, checks its words, and runs it; whether it succeeded.
+fn dispatch(session: &mut Session<'_>, arguments: &Arguments) -> bool {
+    let usage = |session: &mut Session<'_>, line: &str| {
+        let text = format!("{line}{}", help::usage(session.style));
+        session.tell(&Failure::new(text));
+        false
+    };
+    let (name, words) = match (&arguments.verb, arguments.words.as_slice()) {
+        (Some(word), _) if arguments.options.help => ("help", vec![word.clone()]),
+        _ if arguments.options.help => ("help", Vec::new()),
+        _ if arguments.options.version => ("version", Vec::new()),
+        (Some(name), words) => (name.as_str(), words.to_vec()),
+        (None, _) => return usage(session, ""),
+    };
+    let dmsetup = session.style == Style::Dmsetup;
+    let Some(verb) = verb(name, dmsetup) else {
+        return usage(session, "Unknown command.\n");
+    };
+    if words.len() < verb.min || verb.max.is_some_and(|max| words.len() > max) {
+        return usage(session, "Incorrect number of arguments.\n");
+    }
+    session.verb = name.to_string();
+    let outcome = match reports(session, verb) {
+        Some(kind) => run_report(session, verb, &words, kind),
+        None => run_verb(session, verb, &words).and_then(|()| session.finish_lists()),
+    };
+    match outcome {
+        Ok(()) => true,
+        Err(failure) => {
+            session.tell(&failure);
+            if !failure.is_final {
+                session.tell(&Failure::new("Command failed."));
+            }
+            false
+        }
+    }
+}
+
+fn run_verb(session: &mut Session<'_>, verb: &VerbDef, words: &[String]) -> session::Outcome {
+    if matches!(verb.name, "ls" | "deps") {
+        verbs::ls::check_options(session)?;
+    }
+    match verb.run {
+        Run::Once(run) => run(session, words),
+        Run::Each(run) if words.is_empty() => {
+            let several = session.means_all(None);
+            run(session, None, several)
+        }
+        Run::Each(run) => {
+            if session.options.json && words.len() > 1 {
+                session.begin_list();
+            }
+            words.iter().try_for_each(|word| run(session, Some(word), words.len() > 1))
+        }
+    }
+}
+
+/// Which report the verb makes, if it makes one.
+fn reports(session: &Session<'_>, verb: &VerbDef) -> Option<ReportKind> {
+    match verb.name {
+        "info" if session.options.columns => Some(ReportKind::Devices),
+        "splitname" => Some(ReportKind::SplitName),
+        _ => None,
+    }
+}
+
+fn report_options(session: &Session<'_>) -> ReportOptions {
+    let options = &session.options;
+    let no_headings = options.headings.as_deref().is_some_and(|style| matches!(style, "none" | "0"));
+    ReportOptions {
+        fields: options.options.clone(),
+        sort: options.sort.clone(),
+        select: options.select.clone(),
+        separator: options.separator.clone(),
+        noheadings: options.noheadings || no_headings,
+        nameprefixes: options.nameprefixes,
+        unquoted: options.unquoted,
+        rows: options.rows,
+        json: options.json,
+        mangling: options.mangling,
+    }
+}
+
+/// Collects what the verb reports and prints it, as often as `--count` asks.
+fn run_report(
+    session: &mut Session<'_>,
+    verb: &VerbDef,
+    words: &[String],
+    kind: ReportKind,
+) -> session::Outcome {
+    let report = Report::new(kind, &report_options(session))
+        .map_err(|error| Failure::new(error).final_word())?;
+    if let Some(text) = report.help() {
+        return session.tell_text(text);
+    }
+    for warning in report.warnings() {
+        session.tell(&Failure::new(warning));
+    }
+    session.report_needs_deps = report.needs_deps();
+    let mut left = match session.options.count {
+        Some(count) => Some(count).filter(|&count| count > 0),
+        None if session.options.interval.is_some() => None,
+        None => Some(1),
+    };
+    loop {
+        session.report_rows.clear();
+        run_verb(session, verb, words)?;
+        print_report(session, &report)?;
+        left = left.map(|left| left - 1);
+        if left == Some(0) {
+            return Ok(());
+        }
+        session.print("\n")?;
+        session.flush();
+        sleep(Duration::from_secs(session.options.interval.unwrap_or(1).into()));
+    }
+}
+
+fn print_report(session: &mut Session<'_>, report: &Report) -> session::Outcome {
+    if let Some(split) = session.split_name.clone() {
+        let text = report.split_name(&split).map_err(Failure::new)?;
+        return session.print(&text);
+    }
+    let rows = std::mem::take(&mut session.report_rows);
+    let all = match report.needs_deps() {
+        true => verbs::ls::all_rows(session)?,
+        false => Vec::new(),
+    };
+    if rows.is_empty() && !session.options.json {
+        return Ok(());
+    }
+    let text = report.devices(&rows, &all).map_err(Failure::new)?;
+    session.print(&text)
+}

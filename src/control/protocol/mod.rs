@@ -7,9 +7,11 @@
 //! - [`dm_ioctl`]: `struct dm_ioctl` and the payload of each command, as the kernel defines them.
 //! - [`frame`]: how such a transaction, or a JSON one, travels over a Unix stream socket.
 //! - [`json`]: requests that the kernel's interface has no word for.
+//! - [`mount`]: what the command that starts a mount hands to the daemon.
 //! - [`socket_path`]: where a mount's socket lives.
 
 pub mod dm_ioctl;
 pub mod frame;
 pub mod json;
+pub mod mount;
 pub mod socket_path;

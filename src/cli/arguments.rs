@@ -1,0 +1,298 @@
+//! The command line as values: dmsetup's grammar through clap, and its words for what is wrong.
+
+use std::ffi::OsString;
+
+use clap::error::{ContextKind, ContextValue, ErrorKind};
+use clap::{Arg, ArgAction, ArgMatches, Command};
+
+use super::definitions::{OPTIONS, OptionDef};
+use super::names::Mangling;
+
+#[cfg(test)]
+mod tests;
+
+/// As which program we are called.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Style {
+    /// As `dmfs`: errors tell the reason and the place, tables show paths.
+    Dmfs,
+    /// As `dmsetup`: its output alone.
+    Dmsetup,
+}
+
+/// Every option's value.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[allow(missing_docs, reason = "each field is the option of its name")]
+pub struct Options {
+    pub columns: bool,
+    pub concise: bool,
+    /// Which of the verb's words follows `--concise`.
+    pub concise_word: Option<usize>,
+    pub count: Option<u32>,
+    pub deferred: bool,
+    pub exec: Option<String>,
+    pub force: bool,
+    pub help: bool,
+    pub inactive: bool,
+    pub interval: Option<u32>,
+    pub json: bool,
+    pub major: Option<u32>,
+    pub minor: Option<u32>,
+    pub mangling: Mangling,
+    pub nameprefixes: bool,
+    pub noflush: bool,
+    pub noheadings: bool,
+    pub headings: Option<String>,
+    pub nolockfs: bool,
+    pub noopencount: bool,
+    pub notable: bool,
+    pub options: Option<String>,
+    pub readonly: bool,
+    pub retry: bool,
+    pub rows: bool,
+    pub select: Option<String>,
+    pub separator: Option<String>,
+    pub setuuid: bool,
+    pub showkeys: bool,
+    pub sort: Option<String>,
+    pub table: Option<String>,
+    pub target: Option<String>,
+    pub tree: bool,
+    pub units: Option<String>,
+    pub unquoted: bool,
+    pub uuid: Option<String>,
+    pub verbose: u8,
+    pub version: bool,
+    pub allow_other: bool,
+    pub allow_root: bool,
+    pub background: bool,
+    pub cache: Option<String>,
+    pub lazy: bool,
+    pub link: bool,
+    pub mount: Option<String>,
+}
+
+/// A command line, taken apart.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Arguments {
+    /// As which program we are called.
+    pub style: Style,
+    /// The options.
+    pub options: Options,
+    /// The verb, if there is one.
+    pub verb: Option<String>,
+    /// What follows the verb.
+    pub words: Vec<String>,
+}
+
+impl Style {
+    /// The program's name.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Dmfs => "dmfs",
+            Self::Dmsetup => "dmsetup",
+        }
+    }
+
+    fn knows(self, option: &OptionDef) -> bool {
+        self == Self::Dmfs || !option.dmfs_only
+    }
+}
+
+/// The clap argument of `option`.
+pub fn to_arg(option: &OptionDef) -> Arg {
+    let mut arg = Arg::new(option.long).long(option.long).help(option.help);
+    if let Some((&first, others)) = option.short.split_first() {
+        arg = arg.short(first).visible_short_aliases(others.to_vec());
+    }
+    match option.value {
+        // The word after such an option is its value, whatever it looks like.
+        Some(name) => arg.value_name(name).allow_hyphen_values(true),
+        None => arg.action(ArgAction::Count),
+    }
+}
+
+fn grammar(style: Style) -> Command {
+    let known = OPTIONS.iter().filter(|option| style.knows(option));
+    Command::new(style.name())
+        .no_binary_name(true)
+        .infer_long_args(true)
+        .disable_help_flag(true)
+        .disable_version_flag(true)
+        .args_override_self(true)
+        .args(known.map(to_arg))
+        .arg(Arg::new("words").num_args(0..))
+}
+
+/// Takes apart what follows the program's name.
+///
+/// # Errors
+/// The lines to print, `getopt`'s and dmsetup's.
+pub fn parse(style: Style, args: Vec<OsString>) -> Result<Arguments, Vec<String>> {
+    let matches = grammar(style)
+        .try_get_matches_from(args)
+        .map_err(|error| vec![format!("{}: {}", style.name(), getopt_text(style, &error))])?;
+    let mut words = matches
+        .get_many::<String>("words")
+        .unwrap_or_default()
+        .cloned();
+    Ok(Arguments {
+        style,
+        verb: words.next(),
+        words: words.collect(),
+        options: options(style, &matches)?,
+    })
+}
+
+fn options(style: Style, matches: &ArgMatches) -> Result<Options, Vec<String>> {
+    let known = |id: &str| matches.try_contains_id(id).is_ok();
+    let count = |id: &str| if known(id) { matches.get_count(id) } else { 0 };
+    let on = |id: &str| count(id) > 0;
+    let text = |id: &str| {
+        known(id).then(|| matches.get_one::<String>(id).cloned()).flatten()
+    };
+    let number = |id: &str| text(id).map(|word| number(style, id, &word)).transpose();
+    let options = Options {
+        columns: on("columns"),
+        concise: on("concise"),
+        concise_word: word_after(matches, "concise"),
+        count: number("count")?,
+        deferred: on("deferred"),
+        exec: text("exec"),
+        force: on("force"),
+        help: on("help"),
+        inactive: on("inactive"),
+        interval: number("interval")?,
+        json: on("json"),
+        major: number("major")?,
+        minor: number("minor")?,
+        mangling: mangling(text("manglename"))?,
+        nameprefixes: on("nameprefixes"),
+        noflush: on("noflush"),
+        noheadings: on("noheadings"),
+        headings: text("headings"),
+        nolockfs: on("nolockfs"),
+        noopencount: on("noopencount"),
+        notable: on("notable"),
+        options: text("options"),
+        readonly: on("readonly"),
+        retry: on("retry"),
+        rows: on("rows"),
+        select: text("select"),
+        separator: text("separator"),
+        setuuid: on("setuuid"),
+        showkeys: on("showkeys"),
+        sort: text("sort"),
+        table: text("table"),
+        target: text("target"),
+        tree: on("tree"),
+        units: text("units"),
+        unquoted: on("unquoted"),
+        uuid: text("uuid"),
+        verbose: count("verbose"),
+        version: on("version"),
+        allow_other: on("allow-other"),
+        allow_root: on("allow-root"),
+        background: on("background"),
+        cache: text("cache"),
+        lazy: on("lazy"),
+        link: on("link"),
+        mount: text("mount"),
+    };
+    let refused = |line: &str| Err(vec![line.to_string()]);
+    if options.major.is_some() && options.minor.is_none() {
+        return refused("Please specify both major number and minor number.");
+    }
+    if options.table.is_some() && options.notable {
+        return refused("--table and --notable are incompatible.");
+    }
+    if on("addnodeoncreate") && on("addnodeonresume") {
+        return refused("--addnodeonresume and --addnodeoncreate are incompatible.");
+    }
+    if let Some(word) = text("readahead").filter(|word| !is_read_ahead(word)) {
+        return Err(vec![format!("Invalid argument for --readahead: \"{word}\": expected [+]SECTORS, auto or none")]);
+    }
+    Ok(options)
+}
+
+/// Which of the verb's words is the first that follows the flag.
+fn word_after(matches: &ArgMatches, flag: &str) -> Option<usize> {
+    let at = matches.index_of(flag)?;
+    let mut words = matches.indices_of("words")?.skip(1);
+    words.position(|word| word > at)
+}
+
+/// A number option. dmsetup reads it as C's `atoi` does and takes what is no number for 0; `dmfs` says so.
+fn number(style: Style, option: &str, word: &str) -> Result<u32, Vec<String>> {
+    match word.trim().parse() {
+        Ok(number) => Ok(number),
+        Err(_) if style == Style::Dmsetup => Ok(atoi(word)),
+        Err(_) => Err(vec![format!(
+            "dmfs: option --{option}: expected a number, found '{word}'"
+        )]),
+    }
+}
+
+/// C's `atoi`, as the unsigned number that it is stored in.
+pub fn atoi(word: &str) -> u32 {
+    let word = word.trim_start();
+    let (negative, digits) = match word.strip_prefix('-') {
+        Some(rest) => (true, rest),
+        None => (false, word.strip_prefix('+').unwrap_or(word)),
+    };
+    let digits = digits.bytes().take_while(u8::is_ascii_digit);
+    let value = digits.fold(0_u32, |value, digit| {
+        value.wrapping_mul(10).wrapping_add(u32::from(digit - b'0'))
+    });
+    if negative { value.wrapping_neg() } else { value }
+}
+
+fn is_read_ahead(word: &str) -> bool {
+    let digits = word.strip_prefix('+').unwrap_or(word);
+    word == "auto" || word == "none" || digits.parse::<u32>().is_ok()
+}
+
+fn mangling(option: Option<String>) -> Result<Mangling, Vec<String>> {
+    let from_environment = || std::env::var("DM_DEFAULT_NAME_MANGLING_MODE").ok();
+    match option {
+        Some(word) => word.parse().map_err(|_| vec!["Unknown name mangling mode".to_string()]),
+        None => Ok(from_environment().and_then(|word| word.parse().ok()).unwrap_or_default()),
+    }
+}
+
+/// What `getopt_long` would have said.
+fn getopt_text(style: Style, error: &clap::Error) -> String {
+    let context = |kind| match error.get(kind) {
+        Some(ContextValue::String(text)) => text.clone(),
+        _ => String::new(),
+    };
+    let found = context(ContextKind::InvalidArg);
+    let (option, _) = found.split_once([' ', '=']).unwrap_or((&found, ""));
+    match error.kind() {
+        ErrorKind::UnknownArgument if option.starts_with("--") => unknown_long(style, option),
+        ErrorKind::UnknownArgument => {
+            format!("invalid option -- '{}'", option.trim_start_matches('-'))
+        }
+        ErrorKind::InvalidValue | ErrorKind::NoEquals | ErrorKind::WrongNumberOfValues
+            if option.starts_with("--") =>
+        {
+            format!("option '{option}' requires an argument")
+        }
+        ErrorKind::TooManyValues => format!("option '{option}' doesn't allow an argument"),
+        ErrorKind::InvalidUtf8 => "an argument is not UTF-8".to_string(),
+        _ => error.to_string().trim_start_matches("error: ").trim_end().to_string(),
+    }
+}
+
+fn unknown_long(style: Style, option: &str) -> String {
+    let start = option.trim_start_matches('-');
+    let known = OPTIONS.iter().filter(|known| style.knows(known));
+    let possible: Vec<_> = known
+        .filter(|known| known.long.starts_with(start))
+        .map(|known| format!(" '--{}'", known.long))
+        .collect();
+    match possible.is_empty() {
+        true => format!("unrecognized option '{option}'"),
+        false => format!("option '{option}' is ambiguous; possibilities:{}", possible.concat()),
+    }
+}

@@ -1,0 +1,265 @@
+//! A connection to a mount's daemon, and finding the mount to talk to.
+
+use std::fs;
+use std::io;
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+
+use rustix::io::Errno;
+use serde_json::{from_slice, to_vec};
+
+use crate::control::protocol::dm_ioctl::Command;
+use crate::control::protocol::frame::{
+    ErrorDetail, FrameError, Kind, Reply, Request, read_reply, write_request,
+};
+use crate::control::protocol::json::{JsonReply, JsonRequest, MountInfo, VERSION};
+use crate::control::protocol::socket_path::{check_folder, socket_folder, socket_path};
+
+/// A connection that has said hello.
+#[derive(Debug)]
+pub struct Client {
+    stream: UnixStream,
+    /// The mount at the other end.
+    pub mount: MountInfo,
+}
+
+/// Why there is nobody to talk to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum NoMount {
+    /// No mount runs.
+    None,
+    /// The mount asked for does not run, or refuses us.
+    Unreachable(String),
+    /// Several run and none was chosen.
+    Several(Vec<String>),
+}
+
+impl std::fmt::Display for NoMount {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::None => f.write_str(
+                "no dmfs mount is running; start one with: dmfs mount MOUNTPOINT",
+            ),
+            Self::Unreachable(why) => f.write_str(why),
+            Self::Several(mountpoints) => write!(
+                f,
+                "several mounts are running: choose one with --mount MOUNTPOINT or DMFS_MOUNT: {}",
+                mountpoints.join(", ")
+            ),
+        }
+    }
+}
+
+/// A transaction that was answered with an error.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Refusal {
+    /// The errno.
+    pub errno: Errno,
+    /// Reason and place.
+    pub detail: ErrorDetail,
+}
+
+impl Client {
+    /// Says hello on `stream`.
+    ///
+    /// # Errors
+    /// What the socket or the peer says.
+    pub fn greet(stream: UnixStream) -> Result<Self, String> {
+        let cwd = std::env::current_dir().map_err(|error| format!("current folder: {error}"))?;
+        let hello = JsonRequest::Hello {
+            version: VERSION,
+            cwd: cwd.to_string_lossy().into_owned(),
+        };
+        let nobody = MountInfo {
+            mountpoint: String::new(),
+            pid: 0,
+            version: String::new(),
+            major: 0,
+            socket: String::new(),
+            devices: 0,
+        };
+        let mut client = Self {
+            stream,
+            mount: nobody,
+        };
+        match client.json(&hello) {
+            Ok(Ok(JsonReply::Mount(mount))) => {
+                client.mount = mount;
+                Ok(client)
+            }
+            Ok(Ok(other)) => Err(format!("the daemon answered hello with {other:?}")),
+            Ok(Err(refusal)) => Err(reason(&refusal)),
+            Err(error) => Err(error.to_string()),
+        }
+    }
+
+    /// One ioctl transaction: the buffer that came back, or the refusal.
+    ///
+    /// # Errors
+    /// When the connection fails.
+    pub fn ioctl(
+        &mut self,
+        command: Command,
+        buffer: Vec<u8>,
+    ) -> Result<Result<(Vec<u8>, ErrorDetail), Refusal>, FrameError> {
+        let reply = self.transact(Request {
+            kind: Kind::Ioctl,
+            command: command.number(),
+            payload: buffer,
+        })?;
+        match reply.errno {
+            0 => Ok(Ok((reply.payload, reply.detail))),
+            errno => Ok(Err(refusal(errno, reply.detail))),
+        }
+    }
+
+    /// One JSON transaction.
+    ///
+    /// # Errors
+    /// When the connection fails or the answer is not understood.
+    pub fn json(
+        &mut self,
+        request: &JsonRequest,
+    ) -> Result<Result<JsonReply, Refusal>, FrameError> {
+        let reply = self.transact(Request {
+            kind: Kind::Json,
+            command: 0,
+            payload: to_vec(request).map_err(FrameError::Detail)?,
+        })?;
+        match reply.errno {
+            0 => Ok(Ok(from_slice(&reply.payload).map_err(FrameError::Detail)?)),
+            errno => Ok(Err(refusal(errno, reply.detail))),
+        }
+    }
+
+    fn transact(&mut self, request: Request) -> Result<Reply, FrameError> {
+        write_request(&mut self.stream, &request)?;
+        let reply = read_reply(&mut self.stream)?;
+        match reply.kind == request.kind && reply.command == request.command {
+            true => Ok(reply),
+            false => Err(FrameError::Io(io::Error::new(
+                io::ErrorKind::InvalidData,
+                "the answer belongs to another request",
+            ))),
+        }
+    }
+}
+
+fn refusal(errno: i32, detail: ErrorDetail) -> Refusal {
+    Refusal {
+        errno: Errno::from_raw_os_error(errno),
+        detail,
+    }
+}
+
+/// The reason of a refusal in one line.
+pub fn reason(refusal: &Refusal) -> String {
+    match refusal.detail.messages.first() {
+        Some(line) => place(&refusal.detail) + &line_text(line, &refusal.detail),
+        None => place(&refusal.detail) + &strerror(refusal.errno),
+    }
+}
+
+/// The C library's text for `errno`.
+pub fn strerror(errno: Errno) -> String {
+    let text = io::Error::from_raw_os_error(errno.raw_os_error()).to_string();
+    match text.rsplit_once(" (os error ") {
+        Some((text, _)) => text.to_string(),
+        None => text,
+    }
+}
+
+fn place(detail: &ErrorDetail) -> String {
+    match (detail.row, detail.word) {
+        (Some(row), Some(word)) => format!("row {row}, word {word}: "),
+        (Some(row), None) => format!("row {row}: "),
+        _ => String::new(),
+    }
+}
+
+/// The kernel's line without what the user knows, the device's number and the errno; with what was
+/// expected.
+fn line_text(line: &str, detail: &ErrorDetail) -> String {
+    let line = line.strip_prefix("table: ").map_or(line, |rest| match rest.split_once(": ") {
+        Some((number, text)) if number.bytes().all(|b| b.is_ascii_digit() || b == b':') => text,
+        _ => rest,
+    });
+    let mut text = match line.rsplit_once(" (-") {
+        Some((text, errno)) if errno.ends_with(')') => text.to_string(),
+        _ => line.to_string(),
+    };
+    match (&detail.expected, &detail.found) {
+        (Some(expected), Some(found)) => {
+            text += &format!(": expected {expected}, found '{found}'");
+        }
+        (Some(expected), None) => text += &format!(": expected {expected}"),
+        (None, Some(found)) => text += &format!(": found '{found}'"),
+        (None, None) => {}
+    }
+    text
+}
+
+/// Connects to the mount that `--mount` or `DMFS_MOUNT` names, or else to the only one that runs.
+///
+/// # Errors
+/// See [`NoMount`].
+pub fn connect(asked: Option<&str>) -> Result<Client, NoMount> {
+    let environment = std::env::var("DMFS_MOUNT").ok().filter(|path| !path.is_empty());
+    match asked.map(str::to_string).or(environment) {
+        Some(mountpoint) => connect_to(&mountpoint),
+        None => connect_to_only(),
+    }
+}
+
+fn connect_to(mountpoint: &str) -> Result<Client, NoMount> {
+    let unreachable = |why: String| NoMount::Unreachable(format!("no dmfs mount at {mountpoint}: {why}"));
+    let folder = socket_folder();
+    check_folder(&folder).map_err(|error| unreachable(error.to_string()))?;
+    let stream = UnixStream::connect(socket_path(&folder, &canonical(mountpoint)))
+        .map_err(|error| unreachable(error.to_string()))?;
+    Client::greet(stream).map_err(unreachable)
+}
+
+/// The mountpoint's canonical path, also where the mount itself does not answer any more: then its
+/// folder is resolved.
+pub fn canonical(mountpoint: &str) -> PathBuf {
+    let path = Path::new(mountpoint);
+    if let Ok(path) = path.canonicalize() {
+        return path;
+    }
+    let absolute = std::path::absolute(path).unwrap_or_else(|_| path.to_path_buf());
+    match (absolute.parent().map(Path::canonicalize), absolute.file_name()) {
+        (Some(Ok(folder)), Some(name)) => folder.join(name),
+        _ => absolute,
+    }
+}
+
+fn connect_to_only() -> Result<Client, NoMount> {
+    let mut clients = running();
+    match clients.len() {
+        0 => Err(NoMount::None),
+        1 => clients.pop().ok_or(NoMount::None),
+        _ => {
+            let mountpoints = clients.into_iter().map(|client| client.mount.mountpoint);
+            Err(NoMount::Several(mountpoints.collect()))
+        }
+    }
+}
+
+/// A connection to each running mount of this user, in order of mountpoints. Sockets that nobody
+/// listens at are passed over.
+pub fn running() -> Vec<Client> {
+    let folder = socket_folder();
+    if check_folder(&folder).is_err() {
+        return Vec::new();
+    }
+    let entries = fs::read_dir(&folder).into_iter().flatten().flatten();
+    let mut clients: Vec<Client> = entries
+        .map(|entry| entry.path())
+        .filter(|path| path.extension().is_some_and(|end| end == "sock"))
+        .filter_map(|path| UnixStream::connect(path).ok())
+        .filter_map(|stream| Client::greet(stream).ok())
+        .collect();
+    clients.sort_by(|a, b| a.mount.mountpoint.cmp(&b.mount.mountpoint));
+    clients
+}

@@ -1,0 +1,271 @@
+//! The one list of options and verbs: parsing, usage, help, man pages and completions come from it.
+//!
+//! The grammar is dmsetup's: options stand anywhere, long ones may be cut to a unique prefix, and every
+//! option is accepted with every verb. What a verb lists as its options is what its help tells.
+
+use super::session::{Each, Once};
+use super::verbs::{create, info, ls, mount, names, remove, rows, serve, slots, versions};
+
+/// One option.
+pub struct OptionDef {
+    /// Long name; also the key to its value.
+    pub long: &'static str,
+    /// One-letter names.
+    pub short: &'static [char],
+    /// What its value is called; none for a flag.
+    pub value: Option<&'static str>,
+    /// Whether only `dmfs` knows it, not `dmsetup`.
+    pub dmfs_only: bool,
+    /// One line of help.
+    pub help: &'static str,
+}
+
+const fn flag(long: &'static str, short: &'static [char], help: &'static str) -> OptionDef {
+    OptionDef {
+        long,
+        short,
+        value: None,
+        dmfs_only: false,
+        help,
+    }
+}
+
+const fn value(
+    long: &'static str,
+    short: &'static [char],
+    value: &'static str,
+    help: &'static str,
+) -> OptionDef {
+    OptionDef {
+        long,
+        short,
+        value: Some(value),
+        dmfs_only: false,
+        help,
+    }
+}
+
+const fn own(option: OptionDef) -> OptionDef {
+    OptionDef {
+        dmfs_only: true,
+        ..option
+    }
+}
+
+/// Every option.
+pub const OPTIONS: &[OptionDef] = &[
+    flag("addnodeoncreate", &[], "accepted; device files appear at creation"),
+    flag("addnodeonresume", &[], "accepted; device files appear at creation"),
+    flag("checks", &[], "accepted; every check is always made"),
+    flag("columns", &['c', 'C'], "print a report with one line per device"),
+    flag("concise", &[], "give or print tables as NAME,UUID,MINOR,FLAGS,TABLE[,TABLE...][;...]"),
+    value("count", &[], "N", "print the report N times; 0 without end"),
+    flag("deferred", &[], "remove an open device when it is closed"),
+    value("exec", &[], "COMMAND", "run COMMAND with the path of each device"),
+    flag("force", &['f'], "put an error table in place first"),
+    value("gid", &['G'], "GID", "group of the device file"),
+    value("headings", &[], "STYLE", "headings of a report: none, abbrev or full"),
+    flag("help", &['h'], "print help"),
+    flag("inactive", &[], "use the inactive table"),
+    value("interval", &[], "SECONDS", "time between two reports"),
+    value("major", &['j'], "MAJOR", "major number of the device"),
+    value("manglename", &[], "MODE", "how odd characters in names are written: auto, hex or none"),
+    value("minor", &['m'], "MINOR", "minor number of the device"),
+    value("mode", &['M'], "MODE", "permissions of the device file, octal"),
+    flag("nameprefixes", &[], "print DM_FIELD='value' pairs"),
+    flag("noflush", &[], "do not wait for data to be written, nor commit metadata"),
+    flag("noheadings", &[], "print no headings"),
+    flag("nolockfs", &[], "accepted; a file system on the device is never frozen"),
+    flag("noopencount", &[], "do not ask how many have the device open"),
+    flag("notable", &['n'], "create the device without a table"),
+    flag("noudevrules", &[], "accepted; there is no udev here"),
+    flag("noudevsync", &[], "accepted; there is no udev here"),
+    value("options", &['o'], "FIELDS", "fields of a report, or options of a list"),
+    value("readahead", &[], "SECTORS", "accepted: [+]SECTORS, auto or none"),
+    flag("readonly", &['r'], "make the table read-only"),
+    flag("retry", &[], "try to remove an open device for five seconds"),
+    flag("rows", &[], "print each field as a row"),
+    value("select", &['S'], "CRITERIA", "only the devices that match"),
+    value("separator", &[], "TEXT", "what stands between two fields"),
+    flag("setuuid", &[], "set the uuid rather than the name"),
+    flag("showkeys", &[], "print keys in tables"),
+    value("sort", &['O'], "FIELDS", "order of a report"),
+    value("table", &[], "TABLE", "the table, one row per line"),
+    value("target", &[], "TYPE", "only rows of this target type"),
+    flag("tree", &[], "print devices as a tree"),
+    value("udevcookie", &[], "COOKIE", "accepted; there is no udev here"),
+    value("uid", &['U'], "UID", "owner of the device file"),
+    flag("unbuffered", &[], "print report lines as they come"),
+    value("units", &[], "UNITS", "units of sizes in reports"),
+    flag("unquoted", &[], "no quotes with --nameprefixes"),
+    value("uuid", &['u'], "UUID", "uuid of the device"),
+    flag("verbose", &['v'], "tell more; may be repeated"),
+    flag("verifyudev", &[], "accepted; there is no udev here"),
+    flag("version", &[], "print versions"),
+    flag("yes", &['y'], "answer yes to every question"),
+    own(flag("allow-other", &[], "let other users use the mount")),
+    own(flag("allow-root", &[], "let root use the mount too")),
+    own(flag("background", &[], "leave the terminal once the mount stands")),
+    own(value("cache", &[], "POLICY", "page cache of device files: none, keep or writeback")),
+    own(flag("json", &[], "print JSON")),
+    own(flag("lazy", &[], "unmount now, end when the last file is closed")),
+    own(flag("link", &[], "also make the link /dev/mapper/NAME")),
+    own(value("mount", &[], "MOUNTPOINT", "which mount to talk to")),
+];
+
+/// What runs a verb.
+pub enum Run {
+    /// Called once with all words.
+    Once(Once),
+    /// Called for each device given; once without one if there is none.
+    Each(Each),
+}
+
+/// One verb.
+pub struct VerbDef {
+    /// Its name.
+    pub name: &'static str,
+    /// Its other names.
+    pub aliases: &'static [&'static str],
+    /// What follows it, for usage lines.
+    pub usage: &'static str,
+    /// How many words must follow.
+    pub min: usize,
+    /// How many words may follow; any number if none.
+    pub max: Option<usize>,
+    /// Options that matter to it.
+    pub options: &'static [&'static str],
+    /// One line of help.
+    pub about: &'static str,
+    /// Whether only `dmfs` knows it.
+    pub dmfs_only: bool,
+    /// What it does.
+    pub run: Run,
+}
+
+const fn once(
+    name: &'static str,
+    usage: &'static str,
+    words: (usize, usize),
+    options: &'static [&'static str],
+    about: &'static str,
+    run: Once,
+) -> VerbDef {
+    VerbDef {
+        name,
+        aliases: &[],
+        usage,
+        min: words.0,
+        max: Some(words.1),
+        options,
+        about,
+        dmfs_only: false,
+        run: Run::Once(run),
+    }
+}
+
+const fn each(
+    name: &'static str,
+    usage: &'static str,
+    min: usize,
+    options: &'static [&'static str],
+    about: &'static str,
+    run: Each,
+) -> VerbDef {
+    VerbDef {
+        name,
+        aliases: &[],
+        usage,
+        min,
+        max: None,
+        options,
+        about,
+        dmfs_only: false,
+        run: Run::Each(run),
+    }
+}
+
+const fn ours(verb: VerbDef) -> VerbDef {
+    VerbDef {
+        dmfs_only: true,
+        ..verb
+    }
+}
+
+const REPORT: &[&str] = &[
+    "columns", "options", "sort", "select", "nameprefixes", "noheadings", "headings", "rows", "separator",
+    "units", "unquoted", "unbuffered", "count", "interval", "noopencount", "inactive", "uuid", "major",
+    "minor", "json",
+];
+
+/// Every verb.
+pub const VERBS: &[VerbDef] = &[
+    once("help", "[VERB] [-c]", (0, 1), &["columns"], "Print help, with -c the fields of reports", super::help::run),
+    VerbDef {
+        max: None,
+        ..once(
+            "create",
+            "NAME [TABLE_FILE] [--table TABLE | --notable] | --concise [DEVICES]",
+            (0, 2),
+            &["table", "notable", "uuid", "major", "minor", "readonly", "readahead", "uid", "gid", "mode", "concise"],
+            "Create a device; the table comes from --table, a file or standard input",
+            create::create,
+        )
+    },
+    each("remove", "DEVICE...", 0, &["force", "retry", "deferred", "uuid", "major", "minor"], "Remove devices", remove::remove),
+    once("remove_all", "", (0, 0), &["force", "deferred"], "Remove every device that is not open", remove::remove_all),
+    each("suspend", "DEVICE...", 0, &["noflush", "nolockfs", "uuid", "major", "minor"], "Hold back I/O, waiting for what is in flight", slots::suspend),
+    each("resume", "DEVICE...", 0, &["noflush", "nolockfs", "readahead", "uuid", "major", "minor"], "Put the inactive table in place, if any, and let I/O go on", slots::resume),
+    VerbDef {
+        aliases: &["reload"],
+        ..once("load", "DEVICE [TABLE_FILE]", (0, 2), &["table", "readonly", "uuid", "major", "minor"], "Load a table into the inactive slot", slots::load)
+    },
+    each("clear", "DEVICE...", 0, &["uuid", "major", "minor"], "Empty the inactive slot", slots::clear),
+    VerbDef {
+        aliases: &["error"],
+        ..each("wipe_table", "DEVICE...", 0, &["force", "noflush", "nolockfs", "uuid", "major", "minor"], "Replace the table by one where all I/O fails", slots::wipe_table)
+    },
+    once("rename", "DEVICE NEW_NAME | DEVICE --setuuid UUID", (0, 2), &["setuuid", "uuid", "major", "minor"], "Give a device another name, or its uuid", names::rename),
+    each("measure", "[DEVICE...]", 0, &["uuid", "major", "minor"], "Print what an integrity measurement would record", rows::measure),
+    VerbDef {
+        max: None,
+        ..once("message", "DEVICE SECTOR WORDS...", (0, 0), &["uuid", "major", "minor"], "Send a message to the target at a sector", rows::message)
+    },
+    once("ls", "", (0, 0), &["target", "exec", "options", "tree", "json"], "List devices, also as a tree", ls::ls),
+    each("info", "[DEVICE...]", 0, REPORT, "Tell devices' state, with -c as a report", info::info),
+    each("deps", "[DEVICE...]", 0, &["options", "inactive", "uuid", "major", "minor", "json"], "List the devices that devices use", ls::deps),
+    each("status", "[DEVICE...]", 0, &["target", "noflush", "inactive", "exec", "uuid", "major", "minor", "json"], "Print devices' status lines", rows::status),
+    each("table", "[DEVICE...]", 0, &["target", "concise", "showkeys", "inactive", "exec", "uuid", "major", "minor", "json"], "Print devices' tables", rows::table),
+    once("wait", "DEVICE [EVENT_NR]", (0, 2), &["noflush", "uuid", "major", "minor"], "Wait until a device's event number differs from EVENT_NR", rows::wait),
+    each("mknodes", "[DEVICE...]", 0, &[], "Accepted; device files are always there", names::mknodes),
+    each("mangle", "[DEVICE...]", 0, &["manglename", "uuid", "major", "minor"], "Rename devices to the mangled form of their names", names::mangle),
+    once("udevcreatecookie", "", (0, 0), &[], "Accepted; there is no udev here", versions::udev),
+    once("udevreleasecookie", "[COOKIE]", (0, 1), &[], "Accepted; there is no udev here", versions::udev),
+    once("udevflags", "COOKIE", (1, 1), &[], "Accepted; there is no udev here", versions::udev),
+    once("udevcomplete", "COOKIE", (1, 1), &[], "Accepted; there is no udev here", versions::udev),
+    once("udevcomplete_all", "[AGE]", (0, 1), &[], "Accepted; there is no udev here", versions::udev),
+    once("udevcookies", "", (0, 0), &[], "Accepted; there is no udev here", versions::udev),
+    each("target-version", "TARGET...", 1, &["json"], "Print target types' versions", versions::target_version),
+    once("targets", "", (0, 0), &["json"], "List target types and their versions", versions::targets),
+    once("version", "", (0, 0), &["json"], "Print versions", versions::version),
+    once("setgeometry", "DEVICE CYLINDERS HEADS SECTORS START", (5, 5), &["uuid", "major", "minor"], "Set a device's drive geometry", rows::setgeometry),
+    once("splitname", "NAME [SUBSYSTEM]", (1, 2), REPORT, "Take a volume's name apart", names::splitname),
+    ours(once("mount", "[FILE] MOUNTPOINT", (1, 2), &["background", "concise", "allow-other", "allow-root", "cache", "readonly"], "Serve a mount, with the devices of a TOML file if one is given", serve::mount)),
+    ours(once("umount", "MOUNTPOINT", (0, 1), &["force", "lazy", "mount"], "End a mount", mount::umount)),
+    ours(once("mounts", "", (0, 0), &["json"], "List the running mounts", mount::mounts)),
+    ours(once("check", "FILE", (1, 1), &[], "Check a TOML mount file without mounting", serve::check)),
+    ours(once("dump", "", (0, 0), &["mount"], "Print the present devices as a TOML mount file", mount::dump)),
+    ours(once("counters", "[NAME]", (0, 1), &["json", "mount"], "Print what devices have read, written and failed", mount::counters)),
+    ours(once("limits", "NAME", (1, 1), &["json", "mount"], "Print a device's block sizes and what it can do", mount::limits)),
+    ours(once("attach", "NAME", (1, 1), &["link", "readonly", "json", "mount"], "Attach a loop device (root)", mount::attach)),
+    ours(once("detach", "NAME", (1, 1), &["mount"], "Detach the loop device (root)", mount::detach)),
+    ours(once("generate", "man DIR | completions SHELL", (2, 2), &[], "Write man pages, or print a shell's completions", super::help::generate)),
+];
+
+/// The verb called `name`.
+pub fn verb(name: &str, dmsetup: bool) -> Option<&'static VerbDef> {
+    VERBS
+        .iter()
+        .filter(|verb| !(dmsetup && verb.dmfs_only))
+        .find(|verb| verb.name == name || verb.aliases.contains(&name))
+}

@@ -1,0 +1,210 @@
+//! `create`: a device, its table and its first resume, or nothing.
+
+use std::fs;
+use std::io::Read;
+
+use crate::cli::concise;
+use crate::cli::names::{Subject, refuse_slash, to_stored};
+use crate::cli::session::{Failure, Outcome, Session};
+use crate::cli::table_text::{self, TableTextError};
+use crate::cli::task::{Kind, Task};
+use crate::control::protocol::dm_ioctl::payload::TargetSpec;
+use crate::control::protocol::dm_ioctl::{DevNo, Flags};
+
+/// What `create` needs to know of one device.
+pub struct NewDevice {
+    /// Name, as given.
+    pub name: String,
+    /// Uuid, as given.
+    pub uuid: Option<String>,
+    /// Number asked for.
+    pub dev: Option<DevNo>,
+    /// Whether its table is read-only.
+    pub readonly: bool,
+    /// Its table.
+    pub rows: Vec<TargetSpec>,
+}
+
+/// `create NAME [FILE]`, `create --concise [DEVICES]`.
+pub fn create(session: &mut Session<'_>, words: &[String]) -> Outcome {
+    if session.options.concise {
+        return create_concise(session, words);
+    }
+    let (name, file) = match words {
+        [] => return Err(Failure::new("Please provide a name for the new device.")),
+        [name] => (name, None),
+        [name, file] => (name, Some(file.as_str())),
+        _ => return Err(Failure::new("Too many command line arguments.")),
+    };
+    refuse_slash(name).map_err(Failure::new)?;
+    to_stored(name, Subject::Name, session.options.mangling).map_err(Failure::new)?;
+    let rows = match session.options.notable {
+        true => Vec::new(),
+        false => read_table(session, file)?,
+    };
+    let device = NewDevice {
+        name: name.clone(),
+        uuid: session.options.uuid.clone(),
+        dev: session.options.minor.map(|minor| DevNo {
+            major: session.options.major.unwrap_or(0),
+            minor,
+        }),
+        readonly: session.options.readonly,
+        rows,
+    };
+    create_device(session, &device)
+}
+
+fn create_concise(session: &mut Session<'_>, words: &[String]) -> Outcome {
+    let options = &session.options;
+    if options.table.is_some()
+        || options.notable
+        || options.uuid.is_some()
+        || options.minor.is_some()
+        || options.inactive
+    {
+        return Err(Failure::new(
+            "--concise is incompatible with --[no]table, --minor, --uuid and --inactive.",
+        ));
+    }
+    let text = match words {
+        [] => read_stdin()?.replace('\n', ""),
+        [text] => text.clone(),
+        _ => return Err(Failure::new("dmsetup create --concise takes at most one argument")),
+    };
+    for device in concise::parse(&text) {
+        let device = device.map_err(Failure::new)?;
+        let new = NewDevice {
+            name: device.name,
+            uuid: Some(device.uuid).filter(|uuid| !uuid.is_empty()),
+            dev: device.minor.map(|minor| DevNo {
+                major: 0,
+                minor: u32::try_from(minor).unwrap_or(0),
+            }),
+            readonly: device.readonly || session.options.readonly,
+            rows: parse_table(session, &device.table, "")?,
+        };
+        create_device(session, &new)?;
+    }
+    Ok(())
+}
+
+/// Creates `device`; with a table, loads and resumes it, and removes it again if that fails.
+pub fn create_device(session: &mut Session<'_>, device: &NewDevice) -> Outcome {
+    let mode = session.options.mangling;
+    refuse_slash(&device.name).map_err(Failure::new)?;
+    let mut task = Task::new(Kind::Create);
+    task.name = to_stored(&device.name, Subject::Name, mode).map_err(Failure::new)?;
+    if let Some(uuid) = &device.uuid {
+        task.uuid = to_stored(uuid, Subject::Uuid, mode).map_err(Failure::new)?;
+    }
+    if let Some(dev) = device.dev {
+        let major = match dev.major {
+            0 => session.mount()?.major,
+            major => major,
+        };
+        task.dev = Some(DevNo { major, ..dev });
+    }
+    task = task.with(Flags::READONLY, device.readonly);
+    let answer = session.run(&task)?;
+    let dev = answer.header.dev;
+    if device.rows.is_empty() {
+        return super::info::when_verbose(session, &answer);
+    }
+    match load_and_resume(session, device, &task, dev) {
+        Ok(()) => Ok(()),
+        Err(mut failure) => {
+            let remove = Task {
+                name: task.name,
+                ..Task::new(Kind::Remove)
+            };
+            if let Err(revert) = session.run(&remove) {
+                failure.lines.extend(revert.lines);
+                failure.lines.push("Failed to revert device creation.".to_string());
+            }
+            Err(failure)
+        }
+    }
+}
+
+fn load_and_resume(
+    session: &mut Session<'_>,
+    device: &NewDevice,
+    create: &Task,
+    dev: DevNo,
+) -> Outcome {
+    let load = Task::on(Kind::Reload, dev)
+        .with(Flags::READONLY, device.readonly)
+        .with_rows(&device.rows)
+        .map_err(Failure::new)?;
+    session.run(&load).map_err(|failure| naming(failure, &load, create))?;
+    let resume = Task::on(Kind::Resume, dev);
+    let answer = session.run(&resume).map_err(|failure| naming(failure, &resume, create))?;
+    super::info::when_verbose(session, &answer)
+}
+
+/// The failure of a step that addressed the half-made device by number, told with its name.
+fn naming(mut failure: Failure, step: &Task, create: &Task) -> Failure {
+    let named = Task {
+        name: create.name.clone(),
+        uuid: create.uuid.clone(),
+        ..step.clone()
+    };
+    let (bare, full) = (step.failure(""), named.failure(""));
+    for line in &mut failure.lines {
+        if let Some(why) = line.strip_prefix(&bare) {
+            *line = full.clone() + why;
+        }
+    }
+    failure
+}
+
+/// The table of `--table`, of `file` or of standard input.
+pub fn read_table(session: &Session<'_>, file: Option<&str>) -> Outcome<Vec<TargetSpec>> {
+    if let Some(text) = &session.options.table {
+        return parse_table(session, text, "");
+    }
+    match file {
+        Some(file) => match fs::read_to_string(file) {
+            Ok(text) => parse_table(session, &text, file),
+            Err(error) => Err(cannot_open(session, file, &error)),
+        },
+        None => parse_table(session, &read_stdin()?, "on stdin"),
+    }
+}
+
+fn cannot_open(session: &Session<'_>, file: &str, error: &std::io::Error) -> Failure {
+    let mut failure = Failure::new(format!("Couldn't open '{file}' for reading."));
+    if session.is_dmfs() {
+        failure.lines.insert(0, format!("dmfs: {file}: {error}"));
+    }
+    failure
+}
+
+fn read_stdin() -> Outcome<String> {
+    let mut text = String::new();
+    match std::io::stdin().lock().read_to_string(&mut text) {
+        Ok(_) => Ok(text),
+        Err(error) => Err(Failure::new(format!("Read from stdin aborted: {error}"))),
+    }
+}
+
+/// Reads a table's text; `table` names it in errors.
+pub fn parse_table(session: &Session<'_>, text: &str, table: &str) -> Outcome<Vec<TargetSpec>> {
+    let rows = table_text::parse(text, table).map_err(|error| malformed(session, &error))?;
+    let specs = rows.into_iter().map(|row| TargetSpec {
+        start: row.start,
+        length: row.length,
+        target: row.target,
+        params: row.params,
+    });
+    Ok(specs.collect())
+}
+
+fn malformed(session: &Session<'_>, error: &TableTextError) -> Failure {
+    let mut failure = Failure::new(error);
+    if session.is_dmfs() {
+        failure.lines.insert(0, format!("dmfs: line {}: {}", error.line_number, error.detail));
+    }
+    failure
+}

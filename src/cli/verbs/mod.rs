@@ -1,0 +1,12 @@
+//! The verbs, one file per family. What they do on the wire is what libdm does.
+
+pub mod create;
+pub mod info;
+pub mod ls;
+pub mod mount;
+pub mod names;
+pub mod remove;
+pub mod rows;
+pub mod serve;
+pub mod slots;
+pub mod versions;

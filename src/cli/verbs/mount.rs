@@ -1,0 +1,165 @@
+//! The verbs about a mount as such: `umount`, `mounts`, `dump`, `counters`, `limits`, `attach`,
+//! `detach`.
+
+use std::time::{Duration, Instant};
+
+use serde_json::json;
+
+use crate::cli::client;
+use crate::cli::session::{Failure, Outcome, Session};
+use crate::control::protocol::json::{DeviceCounters, JsonReply, JsonRequest};
+
+/// How long `umount` waits for the mount to be gone.
+const UMOUNT_WAIT: Duration = Duration::from_secs(10);
+
+fn unexpected(reply: &JsonReply) -> Failure {
+    Failure::new(format!("dmfs: the daemon answered another question: {reply:?}"))
+}
+
+/// `umount MOUNTPOINT`
+pub fn umount(session: &mut Session<'_>, words: &[String]) -> Outcome {
+    if let [mountpoint] = words {
+        session.options.mount = Some(mountpoint.clone());
+    }
+    let mount = session.mount()?;
+    let request = JsonRequest::Unmount {
+        force: session.options.force,
+        lazy: session.options.lazy,
+    };
+    match session.ask(&request)? {
+        JsonReply::Done {} => wait_until_gone(&mount.mountpoint, mount.pid, session.options.lazy),
+        other => Err(unexpected(&other)),
+    }
+}
+
+/// The answer comes before the end: what follows the command should find the mount gone.
+fn wait_until_gone(mountpoint: &str, pid: u32, lazy: bool) -> Outcome {
+    let start = Instant::now();
+    while !lazy && client::running().iter().any(|client| client.mount.pid == pid) {
+        if start.elapsed() > UMOUNT_WAIT {
+            return Err(Failure::new(format!(
+                "dmfs: {mountpoint}: process {pid} still serves the mount after {} seconds",
+                UMOUNT_WAIT.as_secs()
+            )));
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    Ok(())
+}
+
+/// `mounts`
+pub fn mounts(session: &mut Session<'_>, _words: &[String]) -> Outcome {
+    let mounts = client::running().into_iter().map(|client| client.mount);
+    if session.options.json {
+        let mounts: Vec<_> = mounts.collect();
+        return session.print_json(&json!(mounts));
+    }
+    for mount in mounts {
+        session.print(&format!(
+            "{}\tpid {}\t{} devices\tdmfs {}\n",
+            mount.mountpoint, mount.pid, mount.devices, mount.version
+        ))?;
+    }
+    Ok(())
+}
+
+/// `dump`
+pub fn dump(session: &mut Session<'_>, _words: &[String]) -> Outcome {
+    match session.ask(&JsonRequest::Dump {})? {
+        JsonReply::Dump { toml } => session.print(&toml),
+        other => Err(unexpected(&other)),
+    }
+}
+
+/// `counters [NAME]`
+pub fn counters(session: &mut Session<'_>, words: &[String]) -> Outcome {
+    let name = words.first().cloned();
+    let devices = match session.ask(&JsonRequest::Counters { name })? {
+        JsonReply::Counters { devices } => devices,
+        other => return Err(unexpected(&other)),
+    };
+    if session.options.json {
+        return session.print_json(&json!(devices));
+    }
+    if devices.is_empty() {
+        return session.print("No devices found\n");
+    }
+    let longest = devices.iter().map(|device| device.name.len()).max().unwrap_or(0).max(16);
+    session.print(&format!(
+        "{:<longest$} {:>10} {:>12} {:>10} {:>12} {:>8} {:>9} {:>8} {:>7} {:>8}\n",
+        "Name", "Reads", "RdSectors", "Writes", "WrSectors", "Flushes", "Discards", "Zeroes", "Errors", "InFlight"
+    ))?;
+    for device in &devices {
+        session.print(&counters_line(device, longest))?;
+    }
+    Ok(())
+}
+
+fn counters_line(device: &DeviceCounters, longest: usize) -> String {
+    format!(
+        "{:<longest$} {:>10} {:>12} {:>10} {:>12} {:>8} {:>9} {:>8} {:>7} {:>8}\n",
+        device.name,
+        device.reads,
+        device.sectors_read,
+        device.writes,
+        device.sectors_written,
+        device.flushes,
+        device.discards,
+        device.write_zeroes,
+        device.errors,
+        device.in_flight
+    )
+}
+
+/// `limits NAME`
+pub fn limits(session: &mut Session<'_>, words: &[String]) -> Outcome {
+    let name = words.first().cloned().unwrap_or_default();
+    let limits = match session.ask(&JsonRequest::Limits { name })? {
+        JsonReply::Limits(limits) => limits,
+        other => return Err(unexpected(&other)),
+    };
+    if session.options.json {
+        return session.print_json(&json!(limits));
+    }
+    let lines = [
+        ("Name", limits.name),
+        ("Sectors", limits.sectors.to_string()),
+        ("Logical block size", limits.logical_block_size.to_string()),
+        ("Physical block size", limits.physical_block_size.to_string()),
+        ("Minimum I/O size", limits.io_min.to_string()),
+        ("Optimal I/O size", limits.io_opt.to_string()),
+        ("Discard sectors", limits.max_discard_sectors.to_string()),
+        ("Discard granularity", limits.discard_granularity.to_string()),
+        ("Write zeroes sectors", limits.max_write_zeroes_sectors.to_string()),
+        ("Rotational", limits.rotational.to_string()),
+    ];
+    for (head, value) in lines {
+        session.print(&format!("{:<22}{value}\n", format!("{head}:")))?;
+    }
+    Ok(())
+}
+
+/// `attach NAME [--link]`
+pub fn attach(session: &mut Session<'_>, words: &[String]) -> Outcome {
+    let request = JsonRequest::Attach {
+        name: words.first().cloned().unwrap_or_default(),
+        link: session.options.link,
+        readonly: session.options.readonly,
+    };
+    match session.ask(&request)? {
+        JsonReply::Attached { device, link } if session.options.json => {
+            session.print_json(&json!({"device": device, "link": link}))
+        }
+        JsonReply::Attached { device, .. } => session.print(&(device + "\n")),
+        other => Err(unexpected(&other)),
+    }
+}
+
+/// `detach NAME`
+pub fn detach(session: &mut Session<'_>, words: &[String]) -> Outcome {
+    let name = words.first().cloned().unwrap_or_default();
+    match session.ask(&JsonRequest::Detach { name })? {
+        JsonReply::Done {} => Ok(()),
+        other => Err(unexpected(&other)),
+    }
+}

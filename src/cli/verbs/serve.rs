@@ -1,0 +1,57 @@
+//! `mount` and `check`: the verbs that are the daemon's work; the program hands its functions in.
+
+use std::path::PathBuf;
+
+use crate::cli::session::{Failure, Outcome, Session};
+use crate::control::protocol::mount::MountOptions;
+
+/// `mount [FILE] MOUNTPOINT`, `mount [FILE] MOUNTPOINT --concise DEVICES`
+pub fn mount(session: &mut Session<'_>, words: &[String]) -> Outcome {
+    let mut words = words.to_vec();
+    let mut concise = None;
+    if session.options.concise {
+        let at = session.options.concise_word.unwrap_or(words.len().saturating_sub(1));
+        if words.len() < 2 || at >= words.len() {
+            return Err(Failure::new("dmfs: --concise: expected DEVICES beside MOUNTPOINT"));
+        }
+        concise = Some(words.remove(at));
+    }
+    let (file, mountpoint) = match words.as_slice() {
+        [mountpoint] => (None, mountpoint),
+        [file, mountpoint] => (Some(PathBuf::from(file)), mountpoint),
+        _ => return Err(Failure::new("dmfs: mount: expected [FILE] MOUNTPOINT")),
+    };
+    let options = &session.options;
+    let mount = MountOptions {
+        file,
+        mountpoint: PathBuf::from(mountpoint),
+        concise,
+        background: options.background,
+        allow_other: options.allow_other,
+        allow_root: options.allow_root,
+        cache: options.cache.clone(),
+        verbose: options.verbose,
+    };
+    session.flush();
+    let serve = session.daemon.mount;
+    serve(mount).map_err(|why| prefixed(&why))
+}
+
+/// `check FILE`
+pub fn check(session: &mut Session<'_>, words: &[String]) -> Outcome {
+    let file = PathBuf::from(words.first().map(String::as_str).unwrap_or_default());
+    let check = session.daemon.check;
+    match check(&file) {
+        Ok(text) => session.print(&text),
+        Err(errors) => Err(prefixed(&errors)),
+    }
+}
+
+/// Each line of an error with the program's name before it.
+fn prefixed(text: &str) -> Failure {
+    let lines: Vec<String> = text.lines().map(|line| format!("dmfs: {line}")).collect();
+    Failure {
+        lines,
+        ..Failure::default()
+    }
+}

@@ -1,0 +1,24 @@
+//! What `mount` asks of the daemon it starts: the command line as values.
+
+use std::path::PathBuf;
+
+/// A mount to be served.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct MountOptions {
+    /// TOML file with the devices to begin with.
+    pub file: Option<PathBuf>,
+    /// Folder to mount on, as given.
+    pub mountpoint: PathBuf,
+    /// Devices to begin with, in dmsetup's concise form.
+    pub concise: Option<String>,
+    /// Leave the terminal once the mount stands.
+    pub background: bool,
+    /// Let other users use the mount.
+    pub allow_other: bool,
+    /// Let root use the mount too.
+    pub allow_root: bool,
+    /// Page cache of device files: `none`, `keep` or `writeback`; the daemon's default if not given.
+    pub cache: Option<String>,
+    /// How often `-v` was given.
+    pub verbose: u8,
+}
