@@ -40,10 +40,21 @@ const FORCED_END: Duration = Duration::from_secs(5);
 /// # Errors
 /// Every mistake in it, one a line.
 pub fn check(file: &Path) -> Result<String, String> {
-    let terms = Terms { kinds: KINDS, major: Majors::choose().mapped };
+    let terms = Terms {
+        kinds: KINDS,
+        major: Majors::choose().mapped,
+    };
     let config = config::check(file, terms).map_err(|errors| errors.to_string())?;
-    let plural = if config.devices.len() == 1 { "device" } else { "devices" };
-    Ok(format!("{}: {} {plural}, no mistake\n", file.display(), config.devices.len()))
+    let plural = if config.devices.len() == 1 {
+        "device"
+    } else {
+        "devices"
+    };
+    Ok(format!(
+        "{}: {} {plural}, no mistake\n",
+        file.display(),
+        config.devices.len()
+    ))
 }
 
 /// Mounts and serves until the mount is taken away. With `background` returns as soon as the mount stands.
@@ -66,12 +77,16 @@ pub fn mount(options: MountOptions) -> Result<(), String> {
 }
 
 fn read_config(options: &MountOptions, majors: Majors) -> Result<Option<Config>, String> {
-    let terms = Terms { kinds: KINDS, major: majors.mapped };
+    let terms = Terms {
+        kinds: KINDS,
+        major: majors.mapped,
+    };
     let config = match (&options.file, &options.concise) {
         (Some(_), Some(_)) => return Err("mount: a FILE or --concise, not both".to_owned()),
         (Some(file), None) => config::check(file, terms),
         (None, Some(text)) => {
-            let folder = std::env::current_dir().map_err(|error| format!("current folder: {error}"))?;
+            let folder =
+                std::env::current_dir().map_err(|error| format!("current folder: {error}"))?;
             config::check_concise(text, &folder, false, terms)
         }
         (None, None) => return Ok(None),
@@ -84,7 +99,10 @@ fn make_mountpoint(mountpoint: &Path) -> Result<bool, String> {
     match fs::create_dir(mountpoint) {
         Ok(()) => Ok(true),
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(false),
-        Err(error) => Err(format!("{}: the mountpoint cannot be made: {error}", mountpoint.display())),
+        Err(error) => Err(format!(
+            "{}: the mountpoint cannot be made: {error}",
+            mountpoint.display()
+        )),
     }
 }
 
@@ -138,14 +156,18 @@ impl Daemon {
     fn run(self: &Arc<Self>, options: &MountOptions, config: Option<Config>) -> Result<(), String> {
         let identity = self.identify()?;
         self.registry.set_mount(identity.clone());
-        let around = Around { mounted: self.mounted.clone(), loops: self.loops.clone() };
+        let around = Around {
+            mounted: self.mounted.clone(),
+            loops: self.loops.clone(),
+        };
         self.registry.set_surroundings(Arc::new(around));
         if let Some(config) = &config {
-            config::apply(config, &self.registry).map_err(|error| error.to_string())?;
+            config::apply(config, &self.registry, &|| true).map_err(|error| error.to_string())?;
         }
         let _server = self.open_socket(&identity)?;
         self.watch_signals()?;
-        self.announce(options).map_err(|error| format!("standard output: {error}"))?;
+        self.announce(options)
+            .map_err(|error| format!("standard output: {error}"))?;
         if background::is_child() {
             background::ready();
         }
@@ -155,13 +177,20 @@ impl Daemon {
     fn identify(&self) -> Result<MountIdentity, String> {
         use std::os::unix::fs::MetadataExt;
         let path = self.mounted.mountpoint().to_path_buf();
-        let metadata = fs::metadata(&path).map_err(|error| format!("{}: {error}", path.display()))?;
-        Ok(MountIdentity { path, st_dev: metadata.dev() })
+        let metadata =
+            fs::metadata(&path).map_err(|error| format!("{}: {error}", path.display()))?;
+        Ok(MountIdentity {
+            path,
+            st_dev: metadata.dev(),
+        })
     }
 
     fn open_socket(self: &Arc<Self>, identity: &MountIdentity) -> Result<Server, String> {
         let failed = |path: &Path, error: io::Error| {
-            format!("control socket {}: {error}; XDG_RUNTIME_DIR chooses its folder", path.display())
+            format!(
+                "control socket {}: {error}; XDG_RUNTIME_DIR chooses its folder",
+                path.display()
+            )
         };
         let folder = socket_path::socket_folder();
         socket_path::prepare_folder(&folder).map_err(|error| failed(&folder, error))?;
@@ -184,7 +213,9 @@ impl Daemon {
             OpenOptions::default(),
             stop,
         );
-        server.start(Arc::new(mount)).map_err(|error| failed(&path, error))?;
+        server
+            .start(Arc::new(mount))
+            .map_err(|error| failed(&path, error))?;
         Ok(server)
     }
 
@@ -219,11 +250,15 @@ impl Daemon {
             Stop::Gently => {
                 self.loops.release_unused();
                 self.mounted.settle();
-                self.mounted.unmount(false).map_err(|error| self.busy(&error.to_string()))
+                self.mounted
+                    .unmount(false)
+                    .map_err(|error| self.busy(&error.to_string()))
             }
             Stop::Lazily => {
                 self.loops.release_all();
-                self.mounted.unmount(true).map_err(|error| self.busy(&error.to_string()))
+                self.mounted
+                    .unmount(true)
+                    .map_err(|error| self.busy(&error.to_string()))
             }
             Stop::ByForce => {
                 self.loops.release_all();
@@ -261,33 +296,57 @@ impl Daemon {
         let mut out = io::stdout().lock();
         let mountpoint = options.mountpoint.display();
         let devices = self.registry.list();
-        let plural = if devices.len() == 1 { "device" } else { "devices" };
+        let plural = if devices.len() == 1 {
+            "device"
+        } else {
+            "devices"
+        };
         writeln!(out, "{mountpoint} shows {} {plural}", devices.len())?;
         for device in devices.iter().take(MOST_SHOWN) {
             let kinds = device.active().map_or_else(
                 || "no table".to_owned(),
                 |table| {
-                    let mut kinds: Vec<_> = table.rows().iter().map(|row| row.kind().name).collect();
+                    let mut kinds: Vec<_> =
+                        table.rows().iter().map(|row| row.kind().name).collect();
                     kinds.dedup();
                     kinds.truncate(4);
                     kinds.join(" + ")
                 },
             );
             let bytes = device.capacity().to_bytes();
-            writeln!(out, "  {:<20} {:>14} bytes  {kinds}", device.name(), bytes.0)?;
+            writeln!(
+                out,
+                "  {:<20} {:>14} bytes  {kinds}",
+                device.name(),
+                bytes.0
+            )?;
         }
         if devices.len() > MOST_SHOWN {
             writeln!(out, "  ... and {} more", devices.len() - MOST_SHOWN)?;
         }
-        let example = devices.first().map_or_else(|| "NAME".to_owned(), |device| device.name());
+        let example = devices
+            .first()
+            .map_or_else(|| "NAME".to_owned(), |device| device.name());
         let program = program_name();
         writeln!(out, "\nEach is a file that is the disk:")?;
-        writeln!(out, "  {program} --mount {mountpoint} table         what each is made of")?;
-        writeln!(out, "  mkfs.ext4 {mountpoint}/{example}             a plain file: no loop device needed")?;
-        writeln!(out, "  {program} --mount {mountpoint} attach {example}   a loop device over it (root)")?;
+        writeln!(
+            out,
+            "  {program} --mount {mountpoint} table         what each is made of"
+        )?;
+        writeln!(
+            out,
+            "  mkfs.ext4 {mountpoint}/{example}             a plain file: no loop device needed"
+        )?;
+        writeln!(
+            out,
+            "  {program} --mount {mountpoint} attach {example}   a loop device over it (root)"
+        )?;
         match options.background {
             true => writeln!(out, "\nTo end it: {program} umount {mountpoint}")?,
-            false => writeln!(out, "\nTo end it: Ctrl-C here, or {program} umount {mountpoint}")?,
+            false => writeln!(
+                out,
+                "\nTo end it: Ctrl-C here, or {program} umount {mountpoint}"
+            )?,
         }
         out.flush()
     }
@@ -298,9 +357,15 @@ const MOST_SHOWN: usize = 20;
 
 /// What the user called us.
 fn program_name() -> String {
-    let called = std::env::args_os().next().map(PathBuf::from).unwrap_or_default();
+    let called = std::env::args_os()
+        .next()
+        .map(PathBuf::from)
+        .unwrap_or_default();
     match called.components().count() {
         1 => called.display().to_string(),
-        _ => called.file_name().map_or_else(|| "dmfs".to_owned(), |name| name.to_string_lossy().into_owned()),
+        _ => called.file_name().map_or_else(
+            || "dmfs".to_owned(),
+            |name| name.to_string_lossy().into_owned(),
+        ),
     }
 }

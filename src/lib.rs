@@ -3,6 +3,7 @@
 pub mod backing;
 pub mod cli;
 pub mod control;
+pub mod daemon;
 pub mod device;
 pub mod fs;
 pub mod io;

@@ -1,22 +1,25 @@
 //! `dmfs`, and `dmsetup` when called by that name.
 
 use std::io::{BufWriter, stderr, stdout};
-use std::path::Path;
 use std::process::ExitCode;
 
 use dmfs::cli::{Daemon, run};
-use dmfs::control::protocol::mount::MountOptions;
+use dmfs::daemon;
 
 fn main() -> ExitCode {
-    let daemon = Daemon { mount, check };
+    env_logger::Builder::from_env(env_logger::Env::new().filter_or("DMFS_LOG", "warn"))
+        .format_target(false)
+        .init();
+    let daemon = Daemon {
+        mount: daemon::mount,
+        check: daemon::check,
+    };
     let mut out = BufWriter::new(stdout().lock());
-    run(std::env::args_os().collect(), daemon, &mut out, &mut stderr()).into()
-}
-
-fn mount(_options: MountOptions) -> Result<(), String> {
-    Err("this build has no daemon".to_string())
-}
-
-fn check(_file: &Path) -> Result<String, String> {
-    Err("this build has no daemon".to_string())
+    run(
+        std::env::args_os().collect(),
+        daemon,
+        &mut out,
+        &mut stderr(),
+    )
+    .into()
 }

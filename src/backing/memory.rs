@@ -59,6 +59,14 @@ impl<'a> MemorySpec<'a> {
     }
 }
 
+/// The size of the memory that `text` (`mem:SIZE` or `mem:SIZE:NAME`) would be.
+///
+/// # Errors
+/// EINVAL, saying what is wrong with the size or the name.
+pub fn memory_size(text: &str) -> Result<Bytes, BackingError> {
+    MemorySpec::parse(text.strip_prefix(MEMORY_PREFIX).unwrap_or(text)).map(|spec| spec.size)
+}
+
 /// A size of a device: bytes, or a number with K, M, G, T, P or E (powers of 1024, either case). It must be whole
 /// sectors, at least one, and no more than a device can have.
 ///

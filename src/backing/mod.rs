@@ -23,7 +23,7 @@ pub use crashing::{CrashImage, Crashing, Cuts, Kept};
 pub use create::{Created, Existing, create_file};
 pub use error::BackingError;
 pub use faulty::{Fault, Faulty};
-pub use memory::{MEMORY_PREFIX, parse_size};
+pub use memory::{MEMORY_PREFIX, memory_size, parse_size};
 pub use store::{Backing, BackingStore};
 
 /// What an opener does with a backing.

@@ -2,6 +2,7 @@
 //!
 //! `cli` -> socket -> server -> [`transaction`] (the kernel's commands) -> [`Registry`] -> device, table, targets.
 
+pub mod config;
 pub mod loops;
 pub mod majors;
 pub mod mount;

@@ -514,7 +514,7 @@ impl Directory for Registry {
 }
 
 /// The kernel's rules for a name (dm-ioctl.c: check_name).
-fn check_name(name: &str) -> Result<(), Refusal> {
+pub(super) fn check_name(name: &str) -> Result<(), Refusal> {
     let text = match name {
         "" => "ioctl: device name cannot be empty",
         "control" | "." | ".." => r#"ioctl: device name cannot be "control", ".", or "..""#,

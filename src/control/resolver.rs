@@ -182,7 +182,7 @@ impl DeviceOpener for Resolver {
 }
 
 /// `major:minor`, two plain numbers.
-fn parse_number(spec: &str) -> Option<DeviceNumber> {
+pub(super) fn parse_number(spec: &str) -> Option<DeviceNumber> {
     let (major, minor) = spec.split_once(':')?;
     let digits = |text: &str| {
         text.bytes()

@@ -45,17 +45,24 @@ pub fn start() -> Result<(), String> {
         }
     }
     let status = child.wait().map_err(failed)?;
-    Err(format!("the mount in the background did not come up ({status})"))
+    Err(format!(
+        "the mount in the background did not come up ({status})"
+    ))
 }
 
 /// Says that the mount stands, and lets go of terminal and pipe.
 pub fn ready() {
-    let _ = io::stdout().write_all(&[0]).and_then(|()| io::stdout().flush());
+    let _ = io::stdout()
+        .write_all(&[0])
+        .and_then(|()| io::stdout().flush());
     if let Err(error) = rustix::process::setsid() {
         log::debug!("setsid: {error}");
     }
     let let_go = || -> io::Result<()> {
-        let null = std::fs::OpenOptions::new().read(true).write(true).open("/dev/null")?;
+        let null = std::fs::OpenOptions::new()
+            .read(true)
+            .write(true)
+            .open("/dev/null")?;
         rustix::stdio::dup2_stdin(&null)?;
         rustix::stdio::dup2_stdout(&null)?;
         rustix::stdio::dup2_stderr(&null)?;

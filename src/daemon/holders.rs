@@ -15,24 +15,35 @@ pub fn of(mountpoint: &Path) -> Vec<String> {
     holders.extend(entries("/sys/block").filter_map(|device| {
         let file = fs::read_to_string(device.join("loop/backing_file")).ok()?;
         let name = device.file_name()?.to_string_lossy().into_owned();
-        Path::new(file.trim_end()).starts_with(mountpoint).then(|| format!("/dev/{name}"))
+        Path::new(file.trim_end())
+            .starts_with(mountpoint)
+            .then(|| format!("/dev/{name}"))
     }));
     holders.truncate(10);
     holders
 }
 
 fn entries(folder: &str) -> impl Iterator<Item = std::path::PathBuf> {
-    fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path())
+    fs::read_dir(folder)
+        .into_iter()
+        .flatten()
+        .flatten()
+        .map(|entry| entry.path())
 }
 
 fn uses(process: &Path, mountpoint: &Path) -> bool {
-    let leads_in = |link: &Path| fs::read_link(link).is_ok_and(|target| target.starts_with(mountpoint));
-    let files = fs::read_dir(process.join("fd")).into_iter().flatten().flatten();
+    let leads_in =
+        |link: &Path| fs::read_link(link).is_ok_and(|target| target.starts_with(mountpoint));
+    let files = fs::read_dir(process.join("fd"))
+        .into_iter()
+        .flatten()
+        .flatten();
     leads_in(&process.join("cwd")) || files.into_iter().any(|file| leads_in(&file.path()))
 }
 
 fn command(process: &Path) -> String {
-    fs::read_to_string(process.join("comm")).map_or_else(|_| "?".to_owned(), |name| name.trim_end().to_owned())
+    fs::read_to_string(process.join("comm"))
+        .map_or_else(|_| "?".to_owned(), |name| name.trim_end().to_owned())
 }
 
 #[cfg(test)]
@@ -50,7 +61,10 @@ mod tests {
             .spawn()
             .expect("sleep runs");
         let holders = of(&path);
-        child.kill().and_then(|()| child.wait()).expect("sleep ends");
+        child
+            .kill()
+            .and_then(|()| child.wait())
+            .expect("sleep ends");
         assert_eq!(holders.len(), 1, "{holders:?}");
         assert!(holders[0].contains(&child.id().to_string()));
     }

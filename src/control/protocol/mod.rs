@@ -10,8 +10,10 @@
 //! - [`mount`]: what the command that starts a mount hands to the daemon.
 //! - [`socket_path`]: where a mount's socket lives.
 
+pub mod concise;
 pub mod dm_ioctl;
 pub mod frame;
 pub mod json;
 pub mod mount;
 pub mod socket_path;
+pub mod table_text;
