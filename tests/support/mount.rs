@@ -6,7 +6,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use std::ffi::OsStr;
 use std::fs::{self, File, OpenOptions};
 use std::io::Write;
-use std::os::unix::fs::symlink;
+use std::os::unix::fs::{chown, symlink};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::thread;
@@ -24,6 +24,8 @@ pub struct Mount {
     folder: TempDir,
     at: PathBuf,
     daemon: Option<Child>,
+    /// Words that every dmfs is started with, such as setpriv's.
+    under: Vec<String>,
 }
 
 /// What a program printed and how it ended.
@@ -44,7 +46,7 @@ impl Mount {
         let (folder, at) = new_folder();
         let mut words = vec!["mount".to_owned(), tools::word(&at).to_owned()];
         words.extend(options.iter().map(|&option| option.to_owned()));
-        Mount::launch(folder, at, dmfs_program(), &words)
+        Mount::launch(folder, at, &[], &words)
     }
 
     /// A mount of the devices in `toml`, whose relative paths count from the mount's folder.
@@ -53,23 +55,38 @@ impl Mount {
         let file = folder.path().join("mount.toml");
         fs::write(&file, toml).unwrap();
         let words = ["mount", tools::word(&file), tools::word(&at)].map(str::to_owned);
-        Mount::launch(folder, at, dmfs_program(), &words)
+        Mount::launch(folder, at, &[], &words)
     }
 
-    /// `program` (which runs dmfs) with `words`, in `folder`, expected to mount at `at`.
-    pub fn launch(folder: TempDir, at: PathBuf, program: Command, words: &[String]) -> Mount {
+    /// An empty mount of the ordinary user [`NOBODY`], who owns the folder.
+    pub fn of_nobody() -> Mount {
+        let (folder, at) = new_folder();
+        let owner = Some(NOBODY);
+        for path in [folder.path(), &folder.path().join("run"), &at] {
+            chown(path, owner, owner).unwrap();
+        }
+        let words = ["mount", tools::word(&at)].map(str::to_owned);
+        Mount::launch(folder, at, &as_nobody(), &words)
+    }
+
+    /// dmfs, started by the words of `under`, with `words`, in `folder`, expected to mount at `at`.
+    pub fn launch(folder: TempDir, at: PathBuf, under: &[String], words: &[String]) -> Mount {
         let mut mount = Mount {
             folder,
             at,
             daemon: None,
+            under: under.to_vec(),
         };
-        symlink(env!("CARGO_BIN_EXE_dmfs"), mount.folder().join("dmsetup")).unwrap();
-        mount.run_daemon(program, words);
+        // A copy, because another user may have no way into the folder that it was built in.
+        fs::copy(env!("CARGO_BIN_EXE_dmfs"), mount.folder().join("dmfs")).unwrap();
+        symlink("dmfs", mount.folder().join("dmsetup")).unwrap();
+        mount.run_daemon(words);
         mount
     }
 
     /// Starts a daemon on this (unmounted) mount's folder and waits until it serves.
-    pub fn run_daemon(&mut self, mut program: Command, words: &[String]) {
+    pub fn run_daemon(&mut self, words: &[String]) {
+        let mut program = self.program("dmfs");
         let log = OpenOptions::new()
             .create(true)
             .append(true)
@@ -156,6 +173,20 @@ impl Mount {
         self.daemon.as_ref().unwrap().id()
     }
 
+    /// A command that runs `tool` of this mount's folder, or of the system, as the mount's owner.
+    pub fn program(&self, tool: &str) -> Command {
+        let own = self.folder().join(tool);
+        let tool = if own.exists() { own } else { tool.into() };
+        match self.under.split_first() {
+            Some((first, rest)) => {
+                let mut command = Command::new(first);
+                command.args(rest).arg(tool);
+                command
+            }
+            None => Command::new(tool),
+        }
+    }
+
     /// Sets what a process needs to find this mount and no other.
     pub fn environment<'c>(&self, command: &'c mut Command) -> &'c mut Command {
         let path = format!("{}:{}", self.folder().display(), tools::path_variable());
@@ -173,7 +204,7 @@ impl Mount {
 
     /// `dmfs VERB --mount MNT ...` with text on its standard input.
     pub fn dmfs_fed(&self, words: &[&str], stdin: &str) -> Said {
-        let mut command = dmfs_program();
+        let mut command = self.program("dmfs");
         if let Some((verb, rest)) = words.split_first() {
             command.arg(verb).arg("--mount").arg(&self.at).args(rest);
         }
@@ -187,14 +218,14 @@ impl Mount {
 
     /// The same program under the name `dmsetup`, with text on its standard input.
     pub fn dmsetup_fed(&self, words: &[&str], stdin: &str) -> Said {
-        let mut command = Command::new(self.folder().join("dmsetup"));
+        let mut command = self.program("dmsetup");
         command.args(words);
         self.feed(command, stdin)
     }
 
     /// A shell line that finds `dmsetup` in its path and this mount behind it.
     pub fn shell(&self, line: &str) -> Said {
-        let mut command = Command::new("sh");
+        let mut command = self.program("sh");
         command.arg("-c").arg(line).current_dir(self.folder());
         self.feed(command, "")
     }
@@ -301,17 +332,15 @@ impl From<Output> for Said {
     }
 }
 
-/// A command that runs dmfs.
-pub fn dmfs_program() -> Command {
-    Command::new(env!("CARGO_BIN_EXE_dmfs"))
-}
+/// The user id (and group id) of an ordinary user that every system has.
+pub const NOBODY: u32 = 65534;
 
-/// A command that runs dmfs through another program, such as setpriv.
-pub fn dmfs_program_under(wrapper: &[&str]) -> Command {
-    let (first, rest) = wrapper.split_first().unwrap();
-    let mut command = Command::new(first);
-    command.args(rest).arg(env!("CARGO_BIN_EXE_dmfs"));
-    command
+/// Words that start a program as [`NOBODY`].
+pub fn as_nobody() -> Vec<String> {
+    let id = NOBODY.to_string();
+    ["setpriv", "--reuid", &id, "--regid", &id, "--clear-groups"]
+        .map(str::to_owned)
+        .to_vec()
 }
 
 /// A fresh folder with a runtime directory and a mount point.

@@ -1,0 +1,17 @@
+//! dmfs as its users meet it: real mounts, real loop devices, real file systems, real tools.
+//!
+//! Needs root, /dev/fuse and loop devices; a missing tool fails the test that wants it and names the
+//! Debian package. Every test has a mount of its own.
+#![allow(clippy::unwrap_used, reason = "what fails here fails its test")]
+
+mod files;
+mod fio;
+mod life;
+mod links;
+mod model;
+mod mounts;
+mod rights;
+mod speed;
+#[path = "../support/mod.rs"]
+mod support;
+mod volumes;
