@@ -55,7 +55,9 @@ fn a_wrong_file_is_refused_whole_with_every_mistake() {
     let file = mount.folder().join("wrong.toml");
     fs::write(
         &file,
-        "[device.a]\ntable = \"0 8 nosuch\"\n\n[device.b]\nnonsense = 1\ntable = \"0 8 zero\"\n\n[device.c]\ntable = \"0 eight zero\"\n",
+        "[[device]]\nname = \"a\"\ntable = \"0 8 nosuch\"\n\n\
+         [[device]]\nname = \"b\"\nnonsense = 1\ntable = \"0 8 zero\"\n\n\
+         [[device]]\nname = \"c\"\ntable = \"0 eight zero\"\n",
     )
     .unwrap();
     let said = mount.shell(&format!("dmfs check {}", file.display()));
