@@ -6,7 +6,7 @@ use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{Arg, ArgAction, ArgMatches, Command};
 
 use super::definitions::{OPTIONS, OptionDef};
-use super::names::Mangling;
+use super::names::{Mangling, NameError};
 
 #[cfg(test)]
 mod tests;
@@ -129,9 +129,11 @@ fn grammar(style: Style) -> Command {
 /// # Errors
 /// The lines to print, `getopt`'s and dmsetup's.
 pub fn parse(style: Style, args: Vec<OsString>) -> Result<Arguments, Vec<String>> {
-    let matches = grammar(style)
-        .try_get_matches_from(args)
-        .map_err(|error| vec![format!("{}: {}", style.name(), getopt_text(style, &error))])?;
+    let last = args.last().map(|word| word.to_string_lossy().into_owned());
+    let matches = grammar(style).try_get_matches_from(args).map_err(|error| {
+        let text = getopt_text(style, &error, last.as_deref().unwrap_or_default());
+        vec![format!("{}: {text}", style.name())]
+    })?;
     let mut words = matches
         .get_many::<String>("words")
         .unwrap_or_default()
@@ -149,7 +151,9 @@ fn options(style: Style, matches: &ArgMatches) -> Result<Options, Vec<String>> {
     let count = |id: &str| if known(id) { matches.get_count(id) } else { 0 };
     let on = |id: &str| count(id) > 0;
     let text = |id: &str| {
-        known(id).then(|| matches.get_one::<String>(id).cloned()).flatten()
+        known(id)
+            .then(|| matches.get_one::<String>(id).cloned())
+            .flatten()
     };
     let number = |id: &str| text(id).map(|word| number(style, id, &word)).transpose();
     let options = Options {
@@ -200,7 +204,7 @@ fn options(style: Style, matches: &ArgMatches) -> Result<Options, Vec<String>> {
         mount: text("mount"),
     };
     let refused = |line: &str| Err(vec![line.to_string()]);
-    if options.major.is_some() && options.minor.is_none() {
+    if options.major.is_some() != options.minor.is_some() {
         return refused("Please specify both major number and minor number.");
     }
     if options.table.is_some() && options.notable {
@@ -209,8 +213,23 @@ fn options(style: Style, matches: &ArgMatches) -> Result<Options, Vec<String>> {
     if on("addnodeoncreate") && on("addnodeonresume") {
         return refused("--addnodeonresume and --addnodeoncreate are incompatible.");
     }
-    if let Some(word) = text("readahead").filter(|word| !is_read_ahead(word)) {
-        return Err(vec![format!("Invalid argument for --readahead: \"{word}\": expected [+]SECTORS, auto or none")]);
+    let dmfs = style == Style::Dmfs;
+    if let Some(word) = text("readahead").filter(|word| dmfs && !is_read_ahead(word)) {
+        return Err(vec![format!(
+            "dmfs: option --readahead: expected [+]SECTORS, auto or none, found '{word}'"
+        )]);
+    }
+    if let Some(word) = text("mode").filter(|word| !is_mode(word)) {
+        return Err(vec![format!("Invalid argument for --mode: {word}. ")]);
+    }
+    if options
+        .interval
+        .is_some_and(|seconds| seconds == 0 || seconds > i32::MAX as u32)
+    {
+        return refused("Interval must be a positive integer.");
+    }
+    if options.count.is_some_and(|count| count > i32::MAX as u32) {
+        return refused("Count must be zero or greater.");
     }
     Ok(options)
 }
@@ -244,7 +263,15 @@ pub fn atoi(word: &str) -> u32 {
     let value = digits.fold(0_u32, |value, digit| {
         value.wrapping_mul(10).wrapping_add(u32::from(digit - b'0'))
     });
-    if negative { value.wrapping_neg() } else { value }
+    if negative {
+        value.wrapping_neg()
+    } else {
+        value
+    }
+}
+
+fn is_mode(word: &str) -> bool {
+    u32::from_str_radix(word, 8).is_ok_and(|mode| mode <= 0o7777)
 }
 
 fn is_read_ahead(word: &str) -> bool {
@@ -255,32 +282,43 @@ fn is_read_ahead(word: &str) -> bool {
 fn mangling(option: Option<String>) -> Result<Mangling, Vec<String>> {
     let from_environment = || std::env::var("DM_DEFAULT_NAME_MANGLING_MODE").ok();
     match option {
-        Some(word) => word.parse().map_err(|_| vec!["Unknown name mangling mode".to_string()]),
-        None => Ok(from_environment().and_then(|word| word.parse().ok()).unwrap_or_default()),
+        Some(word) => word.parse().map_err(|error: NameError| vec![error.0]),
+        None => Ok(from_environment()
+            .and_then(|word| word.parse().ok())
+            .unwrap_or_default()),
     }
 }
 
-/// What `getopt_long` would have said.
-fn getopt_text(style: Style, error: &clap::Error) -> String {
+/// What `getopt_long` would have said; `last` is the line's last word, where a missing value is missed.
+fn getopt_text(style: Style, error: &clap::Error, last: &str) -> String {
     let context = |kind| match error.get(kind) {
         Some(ContextValue::String(text)) => text.clone(),
         _ => String::new(),
     };
     let found = context(ContextKind::InvalidArg);
     let (option, _) = found.split_once([' ', '=']).unwrap_or((&found, ""));
+    let option = option.trim_end_matches('.');
     match error.kind() {
         ErrorKind::UnknownArgument if option.starts_with("--") => unknown_long(style, option),
         ErrorKind::UnknownArgument => {
             format!("invalid option -- '{}'", option.trim_start_matches('-'))
         }
         ErrorKind::InvalidValue | ErrorKind::NoEquals | ErrorKind::WrongNumberOfValues
-            if option.starts_with("--") =>
+            if !last.starts_with("--") =>
         {
+            let letter = last.chars().last().unwrap_or_default();
+            format!("option requires an argument -- '{letter}'")
+        }
+        ErrorKind::InvalidValue | ErrorKind::NoEquals | ErrorKind::WrongNumberOfValues => {
             format!("option '{option}' requires an argument")
         }
         ErrorKind::TooManyValues => format!("option '{option}' doesn't allow an argument"),
         ErrorKind::InvalidUtf8 => "an argument is not UTF-8".to_string(),
-        _ => error.to_string().trim_start_matches("error: ").trim_end().to_string(),
+        _ => error
+            .to_string()
+            .trim_start_matches("error: ")
+            .trim_end()
+            .to_string(),
     }
 }
 
@@ -293,6 +331,9 @@ fn unknown_long(style: Style, option: &str) -> String {
         .collect();
     match possible.is_empty() {
         true => format!("unrecognized option '{option}'"),
-        false => format!("option '{option}' is ambiguous; possibilities:{}", possible.concat()),
+        false => format!(
+            "option '{option}' is ambiguous; possibilities:{}",
+            possible.concat()
+        ),
     }
 }

@@ -37,9 +37,9 @@ pub enum NoMount {
 impl std::fmt::Display for NoMount {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
-            Self::None => f.write_str(
-                "no dmfs mount is running; start one with: dmfs mount MOUNTPOINT",
-            ),
+            Self::None => {
+                f.write_str("no dmfs mount is running; start one with: dmfs mount MOUNTPOINT")
+            }
             Self::Unreachable(why) => f.write_str(why),
             Self::Several(mountpoints) => write!(
                 f,
@@ -180,10 +180,12 @@ fn place(detail: &ErrorDetail) -> String {
 /// The kernel's line without what the user knows, the device's number and the errno; with what was
 /// expected.
 fn line_text(line: &str, detail: &ErrorDetail) -> String {
-    let line = line.strip_prefix("table: ").map_or(line, |rest| match rest.split_once(": ") {
-        Some((number, text)) if number.bytes().all(|b| b.is_ascii_digit() || b == b':') => text,
-        _ => rest,
-    });
+    let line = line
+        .strip_prefix("table: ")
+        .map_or(line, |rest| match rest.split_once(": ") {
+            Some((number, text)) if number.bytes().all(|b| b.is_ascii_digit() || b == b':') => text,
+            _ => rest,
+        });
     let mut text = match line.rsplit_once(" (-") {
         Some((text, errno)) if errno.ends_with(')') => text.to_string(),
         _ => line.to_string(),
@@ -204,7 +206,9 @@ fn line_text(line: &str, detail: &ErrorDetail) -> String {
 /// # Errors
 /// See [`NoMount`].
 pub fn connect(asked: Option<&str>) -> Result<Client, NoMount> {
-    let environment = std::env::var("DMFS_MOUNT").ok().filter(|path| !path.is_empty());
+    let environment = std::env::var("DMFS_MOUNT")
+        .ok()
+        .filter(|path| !path.is_empty());
     match asked.map(str::to_string).or(environment) {
         Some(mountpoint) => connect_to(&mountpoint),
         None => connect_to_only(),
@@ -212,7 +216,8 @@ pub fn connect(asked: Option<&str>) -> Result<Client, NoMount> {
 }
 
 fn connect_to(mountpoint: &str) -> Result<Client, NoMount> {
-    let unreachable = |why: String| NoMount::Unreachable(format!("no dmfs mount at {mountpoint}: {why}"));
+    let unreachable =
+        |why: String| NoMount::Unreachable(format!("no dmfs mount at {mountpoint}: {why}"));
     let folder = socket_folder();
     check_folder(&folder).map_err(|error| unreachable(error.to_string()))?;
     let stream = UnixStream::connect(socket_path(&folder, &canonical(mountpoint)))
@@ -228,7 +233,10 @@ pub fn canonical(mountpoint: &str) -> PathBuf {
         return path;
     }
     let absolute = std::path::absolute(path).unwrap_or_else(|_| path.to_path_buf());
-    match (absolute.parent().map(Path::canonicalize), absolute.file_name()) {
+    match (
+        absolute.parent().map(Path::canonicalize),
+        absolute.file_name(),
+    ) {
         (Some(Ok(folder)), Some(name)) => folder.join(name),
         _ => absolute,
     }

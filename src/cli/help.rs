@@ -13,15 +13,20 @@ use super::report::{Report, ReportKind, ReportOptions};
 use super::session::{Failure, Outcome, Session};
 
 /// What the whole program is for.
-const ABOUT: &str = "The device mapper without the kernel: mapped block devices as files in a FUSE mount";
+const ABOUT: &str =
+    "The device mapper without the kernel: mapped block devices as files in a FUSE mount";
 
 /// Verbs that `style` knows.
 fn verbs(style: Style) -> impl Iterator<Item = &'static VerbDef> {
-    VERBS.iter().filter(move |verb| style == Style::Dmfs || !verb.dmfs_only)
+    VERBS
+        .iter()
+        .filter(move |verb| style == Style::Dmfs || !verb.dmfs_only)
 }
 
 fn options(style: Style) -> impl Iterator<Item = &'static OptionDef> {
-    OPTIONS.iter().filter(move |option| style == Style::Dmfs || !option.dmfs_only)
+    OPTIONS
+        .iter()
+        .filter(move |option| style == Style::Dmfs || !option.dmfs_only)
 }
 
 /// The usage text: every verb and every option.
@@ -46,7 +51,11 @@ pub fn usage(style: Style) -> String {
 }
 
 fn option_line(option: &OptionDef) -> String {
-    let mut names: Vec<String> = option.short.iter().map(|letter| format!("-{letter}")).collect();
+    let mut names: Vec<String> = option
+        .short
+        .iter()
+        .map(|letter| format!("-{letter}"))
+        .collect();
     names.push(format!("--{}", option.long));
     let mut names = names.join("|");
     if let Some(value) = option.value {
@@ -58,6 +67,7 @@ fn option_line(option: &OptionDef) -> String {
 /// `help [VERB]`
 pub fn run(session: &mut Session<'_>, words: &[String]) -> Outcome {
     if session.options.columns {
+        session.tell_text(&usage(session.style))?;
         let fields = ReportOptions {
             fields: Some("help".to_string()),
             ..ReportOptions::default()
@@ -72,24 +82,41 @@ pub fn run(session: &mut Session<'_>, words: &[String]) -> Outcome {
                 let help = verb_command(verb).render_long_help().to_string();
                 session.print(&help)
             }
-            None => Err(Failure::new(format!("{}: no command '{word}'", session.style.name()))),
+            None => Err(Failure::new(format!(
+                "{}: no command '{word}'",
+                session.style.name()
+            ))),
         },
     }
 }
 
 /// A verb as clap sees it, for texts.
 fn verb_command(verb: &VerbDef) -> Command {
-    let known = |name: &&str| OPTIONS.iter().find(|option| option.long == *name);
+    let known = |name: &str| OPTIONS.iter().find(|option| option.long == name);
     let name = format!("dmfs {}", verb.name);
     Command::new(verb.name)
         .bin_name(name.clone())
         .display_name(name.replace(' ', "-"))
         .about(verb.about)
-        .override_usage(format!("{name} [OPTIONS] {}", verb.usage).trim_end().to_string())
+        .override_usage(
+            format!("{name} [OPTIONS] {}", verb.usage)
+                .trim_end()
+                .to_string(),
+        )
         .visible_aliases(verb.aliases.to_vec())
         .disable_help_flag(true)
-        .args(verb.options.iter().filter_map(|name| known(&name)).map(to_arg))
-        .arg(Arg::new("words").num_args(0..).value_name("ARGUMENTS").hide(verb.usage.is_empty()))
+        .args(
+            verb.options
+                .iter()
+                .filter_map(|name| known(name))
+                .map(to_arg),
+        )
+        .arg(
+            Arg::new("words")
+                .num_args(0..)
+                .value_name("ARGUMENTS")
+                .hide(verb.usage.is_empty()),
+        )
 }
 
 /// The whole program as clap sees it, for man pages and completions.
@@ -124,19 +151,27 @@ pub fn generate(session: &mut Session<'_>, words: &[String]) -> Outcome {
             complete(shell, &mut program(), "dmfs", &mut text);
             session.print(&String::from_utf8_lossy(&text))
         }
-        _ => Err(Failure::new("dmfs: generate: expected man DIR or completions SHELL")),
+        _ => Err(Failure::new(
+            "dmfs: generate: expected man DIR or completions SHELL",
+        )),
     }
 }
 
 /// One page for the program and one for each verb.
 fn write_man_pages(folder: &Path) -> Outcome {
-    let problem = |error: std::io::Error| Failure::new(format!("dmfs: {}: {error}", folder.display()));
+    let problem =
+        |error: std::io::Error| Failure::new(format!("dmfs: {}: {error}", folder.display()));
     fs::create_dir_all(folder).map_err(problem)?;
     let overview = program().after_help("See also dmfs-VERB(8) for each command, and dmsetup(8).");
-    let pages = VERBS.iter().map(|verb| (format!("dmfs-{}", verb.name), verb_command(verb)));
+    let pages = VERBS
+        .iter()
+        .map(|verb| (format!("dmfs-{}", verb.name), verb_command(verb)));
     for (name, command) in pages.chain([("dmfs".to_string(), overview)]) {
         let mut page = Vec::new();
-        Man::new(command).section("8").render(&mut page).map_err(problem)?;
+        Man::new(command)
+            .section("8")
+            .render(&mut page)
+            .map_err(problem)?;
         fs::write(folder.join(format!("{name}.8")), page).map_err(problem)?;
     }
     Ok(())

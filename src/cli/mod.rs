@@ -56,6 +56,14 @@ pub fn run(args: Vec<OsString>, daemon: Daemon, out: &mut dyn Write, err: &mut d
             return 1;
         }
     };
+    let folder = std::env::var("DM_DEV_DIR").unwrap_or_default();
+    if style == Style::Dmsetup && !folder.is_empty() && !folder.starts_with('/') {
+        print_lines(
+            err,
+            &["Invalid DM_DEV_DIR environment variable value.".to_string()],
+        );
+        return 1;
+    }
     let mut session = Session::new(style, arguments.options.clone(), daemon, out, err);
     let done = dispatch(&mut session, &arguments);
     session.flush();
@@ -86,21 +94,37 @@ fn dispatch(session: &mut Session<'_>, arguments: &Arguments) -> bool {
         session.tell(&Failure::new(text));
         false
     };
+    let dmsetup = session.style == Style::Dmsetup;
     let (name, words) = match (&arguments.verb, arguments.words.as_slice()) {
-        (Some(word), _) if arguments.options.help => ("help", vec![word.clone()]),
+        (Some(word), _) if arguments.options.help && !dmsetup => ("help", vec![word.clone()]),
         _ if arguments.options.help => ("help", Vec::new()),
         _ if arguments.options.version => ("version", Vec::new()),
         (Some(name), words) => (name.as_str(), words.to_vec()),
         (None, _) => return usage(session, ""),
     };
-    let dmsetup = session.style == Style::Dmsetup;
     let Some(verb) = verb(name, dmsetup) else {
         return usage(session, "Unknown command.\n");
     };
-    if words.len() < verb.min || verb.max.is_some_and(|max| words.len() > max) {
+    let max = if dmsetup && verb.name == "help" {
+        Some(0)
+    } else {
+        verb.max
+    };
+    if words.len() < verb.min || max.is_some_and(|max| words.len() > max) {
         return usage(session, "Incorrect number of arguments.\n");
     }
-    session.verb = name.to_string();
+    if arguments
+        .options
+        .units
+        .as_deref()
+        .is_some_and(|units| !is_units(units))
+    {
+        session.tell(&Failure::new("Invalid --units argument."));
+        return false;
+    }
+    if arguments.options.version && session.style == Style::Dmfs {
+        return print_own_version(session);
+    }
     let outcome = match reports(session, verb) {
         Some(kind) => run_report(session, verb, &words, kind),
         None => run_verb(session, verb, &words).and_then(|()| session.finish_lists()),
@@ -117,6 +141,12 @@ fn dispatch(session: &mut Session<'_>, arguments: &Arguments) -> bool {
     }
 }
 
+/// `dmfs --version` needs no mount.
+fn print_own_version(session: &mut Session<'_>) -> bool {
+    let line = format!("dmfs {}\n", env!("CARGO_PKG_VERSION"));
+    session.print(&line).is_ok()
+}
+
 fn run_verb(session: &mut Session<'_>, verb: &VerbDef, words: &[String]) -> session::Outcome {
     if matches!(verb.name, "ls" | "deps") {
         verbs::ls::check_options(session)?;
@@ -131,7 +161,9 @@ fn run_verb(session: &mut Session<'_>, verb: &VerbDef, words: &[String]) -> sess
             if session.options.json && words.len() > 1 {
                 session.begin_list();
             }
-            words.iter().try_for_each(|word| run(session, Some(word), words.len() > 1))
+            words
+                .iter()
+                .try_for_each(|word| run(session, Some(word), words.len() > 1))
         }
     }
 }
@@ -147,7 +179,10 @@ fn reports(session: &Session<'_>, verb: &VerbDef) -> Option<ReportKind> {
 
 fn report_options(session: &Session<'_>) -> ReportOptions {
     let options = &session.options;
-    let no_headings = options.headings.as_deref().is_some_and(|style| matches!(style, "none" | "0"));
+    let no_headings = options
+        .headings
+        .as_deref()
+        .is_some_and(|style| matches!(style, "none" | "0"));
     ReportOptions {
         fields: options.options.clone(),
         sort: options.sort.clone(),
@@ -160,6 +195,11 @@ fn report_options(session: &Session<'_>) -> ReportOptions {
         json: options.json,
         mangling: options.mangling,
     }
+}
+
+/// Units of sizes: one letter, as `dmsetup --units` takes them.
+fn is_units(units: &str) -> bool {
+    matches!(units.as_bytes(), [letter] if b"hrsbkmgtpeHRSBKMGTPE".contains(letter))
 }
 
 /// Collects what the verb reports and prints it, as often as `--count` asks.
@@ -193,7 +233,9 @@ fn run_report(
         }
         session.print("\n")?;
         session.flush();
-        sleep(Duration::from_secs(session.options.interval.unwrap_or(1).into()));
+        sleep(Duration::from_secs(
+            session.options.interval.unwrap_or(1).into(),
+        ));
     }
 }
 

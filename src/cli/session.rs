@@ -1,6 +1,7 @@
 //! What a verb works with: its options, the connection, and where it prints.
 
 use std::io::Write;
+use std::path::Path;
 use std::thread::sleep;
 use std::time::Duration;
 
@@ -71,8 +72,6 @@ pub struct Session<'s> {
     pub style: Style,
     /// The options.
     pub options: Options,
-    /// The verb's name, as given.
-    pub verb: String,
     /// Standard output.
     pub out: &'s mut dyn Write,
     /// Standard error.
@@ -111,7 +110,6 @@ impl<'s> Session<'s> {
         Self {
             style,
             options,
-            verb: String::new(),
             out,
             err,
             daemon,
@@ -220,7 +218,8 @@ impl<'s> Session<'s> {
     /// The connection.
     fn client(&mut self) -> Outcome<&mut Client> {
         if self.client.is_none() {
-            let client = connect(self.options.mount.as_deref()).map_err(|none| self.no_mount(&none))?;
+            let client =
+                connect(self.options.mount.as_deref()).map_err(|none| self.no_mount(&none))?;
             self.client = Some(client);
         }
         self.client.as_mut().ok_or_else(Failure::told)
@@ -295,6 +294,10 @@ impl<'s> Session<'s> {
                     return Ok(missing(task));
                 }
                 Err(refusal) if self.retries(task, &refusal, tries) => {
+                    if self.style == Style::Dmsetup {
+                        let line = task.failure(&strerror(refusal.errno));
+                        self.tell(&Failure::new(line));
+                    }
                     tries += 1;
                     sleep(RETRY_DELAY);
                 }
@@ -307,7 +310,7 @@ impl<'s> Session<'s> {
         self.options.retry
             && task.kind == Kind::Remove
             && refusal.errno == Errno::BUSY
-            && tries < RETRIES
+            && tries <= RETRIES
     }
 
     fn refused(&mut self, task: &Task, refusal: &Refusal) -> Failure {
@@ -379,9 +382,18 @@ impl<'s> Session<'s> {
     /// `/dev/mapper`.
     fn name_of_path(&mut self, word: &str) -> Outcome<String> {
         let mount = self.mount()?;
-        super::paths::device_of_path(word, &mount.mountpoint)
-            .or(self.name_under_dev_mapper(word)?)
-            .ok_or_else(|| Failure::new(format!("Device {word} not found")))
+        if let Some(name) = super::paths::device_of_path(word, &mount.mountpoint) {
+            return Ok(name);
+        }
+        if let Some(name) = self.name_under_dev_mapper(word)? {
+            return Ok(name);
+        }
+        let shown = match (self.style, Path::new(word).exists()) {
+            // dmsetup names a path that is there, but no mapped device, by its last part.
+            (Style::Dmsetup, true) => word.rsplit('/').next().unwrap_or(word),
+            _ => word,
+        };
+        Err(Failure::new(format!("Device {shown} not found")))
     }
 
     fn name_under_dev_mapper(&mut self, word: &str) -> Outcome<Option<String>> {
@@ -389,7 +401,10 @@ impl<'s> Session<'s> {
             return Ok(None);
         };
         let listed = self.list()?;
-        Ok(listed.into_iter().map(|device| device.name).find(|found| found == name))
+        Ok(listed
+            .into_iter()
+            .map(|device| device.name)
+            .find(|found| found == name))
     }
 
     /// All devices, with their names as they are shown.
@@ -399,10 +414,17 @@ impl<'s> Session<'s> {
     pub fn list(&mut self) -> Outcome<Vec<ListedDevice>> {
         let answer = self.run(&Task::new(Kind::List))?;
         let mut devices = read_names(&answer.header, &answer.buffer).map_err(Failure::new)?;
+        let mut unreadable = Failure::default();
         for device in &mut devices {
-            device.name = self.shown(&device.name)?;
+            match self.shown(&device.name) {
+                Ok(name) => device.name = name,
+                Err(failure) => unreadable.lines.extend(failure.lines),
+            }
         }
-        Ok(devices)
+        match unreadable.lines.is_empty() {
+            true => Ok(devices),
+            false => Err(unreadable),
+        }
     }
 
     /// A stored name as it is shown.
@@ -417,11 +439,7 @@ impl<'s> Session<'s> {
     ///
     /// # Errors
     /// A told failure if one failed.
-    pub fn for_all(
-        &mut self,
-        silent: bool,
-        verb: impl Fn(&mut Self, &str) -> Outcome,
-    ) -> Outcome {
+    pub fn for_all(&mut self, silent: bool, verb: impl Fn(&mut Self, &str) -> Outcome) -> Outcome {
         let devices = self.list()?;
         if devices.is_empty() && !silent {
             return self.print("No devices found\n");

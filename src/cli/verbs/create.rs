@@ -68,19 +68,23 @@ fn create_concise(session: &mut Session<'_>, words: &[String]) -> Outcome {
         ));
     }
     let text = match words {
-        [] => read_stdin()?.replace('\n', ""),
+        [] => read_stdin()?,
         [text] => text.clone(),
-        _ => return Err(Failure::new("dmsetup create --concise takes at most one argument")),
+        _ => {
+            return Err(Failure::new(
+                "dmsetup create --concise takes at most one argument",
+            ));
+        }
     };
     for device in concise::parse(&text) {
         let device = device.map_err(Failure::new)?;
         let new = NewDevice {
             name: device.name,
             uuid: Some(device.uuid).filter(|uuid| !uuid.is_empty()),
-            dev: device.minor.map(|minor| DevNo {
-                major: 0,
-                minor: u32::try_from(minor).unwrap_or(0),
-            }),
+            dev: device
+                .minor
+                .and_then(|minor| u32::try_from(minor).ok())
+                .map(|minor| DevNo { major: 0, minor }),
             readonly: device.readonly || session.options.readonly,
             rows: parse_table(session, &device.table, "")?,
         };
@@ -120,7 +124,9 @@ pub fn create_device(session: &mut Session<'_>, device: &NewDevice) -> Outcome {
             };
             if let Err(revert) = session.run(&remove) {
                 failure.lines.extend(revert.lines);
-                failure.lines.push("Failed to revert device creation.".to_string());
+                failure
+                    .lines
+                    .push("Failed to revert device creation.".to_string());
             }
             Err(failure)
         }
@@ -137,9 +143,13 @@ fn load_and_resume(
         .with(Flags::READONLY, device.readonly)
         .with_rows(&device.rows)
         .map_err(Failure::new)?;
-    session.run(&load).map_err(|failure| naming(failure, &load, create))?;
+    session
+        .run(&load)
+        .map_err(|failure| naming(failure, &load, create))?;
     let resume = Task::on(Kind::Resume, dev);
-    let answer = session.run(&resume).map_err(|failure| naming(failure, &resume, create))?;
+    let answer = session
+        .run(&resume)
+        .map_err(|failure| naming(failure, &resume, create))?;
     super::info::when_verbose(session, &answer)
 }
 
@@ -204,7 +214,10 @@ pub fn parse_table(session: &Session<'_>, text: &str, table: &str) -> Outcome<Ve
 fn malformed(session: &Session<'_>, error: &TableTextError) -> Failure {
     let mut failure = Failure::new(error);
     if session.is_dmfs() {
-        failure.lines.insert(0, format!("dmfs: line {}: {}", error.line_number, error.detail));
+        failure.lines.insert(
+            0,
+            format!("dmfs: line {}: {}", error.line_number, error.detail),
+        );
     }
     failure
 }

@@ -15,13 +15,13 @@ use crate::control::protocol::dm_ioctl::payload::read_deps;
 use crate::control::protocol::dm_ioctl::{DevNo, Flags};
 
 /// `info [DEVICE...]`
-pub fn info(session: &mut Session<'_>, device: Option<&str>, several: bool) -> Outcome {
+pub fn info(session: &mut Session<'_>, device: Option<&str>, _several: bool) -> Outcome {
     if session.means_all(device) {
         if session.options.json {
             session.begin_list();
         }
         let silent = session.options.json;
-        return session.for_all(silent, |session, name| info(session, Some(name), several));
+        return session.for_all(silent, |session, name| info(session, Some(name), true));
     }
     let task = session.task(Kind::Info, device)?;
     let answer = session.run(&task)?;
@@ -59,7 +59,12 @@ pub fn info_block(session: &mut Session<'_>, answer: &Answer) -> Outcome<String>
         let _ = writeln!(text, "{head}{value}");
     };
     line("Name:              ", &session.shown(&header.name)?);
-    let mut state = if has(Flags::SUSPEND) { "SUSPENDED" } else { "ACTIVE" }.to_string();
+    let mut state = if has(Flags::SUSPEND) {
+        "SUSPENDED"
+    } else {
+        "ACTIVE"
+    }
+    .to_string();
     if has(Flags::READONLY) {
         state += " (READ-ONLY)";
     }
@@ -67,7 +72,10 @@ pub fn info_block(session: &mut Session<'_>, answer: &Answer) -> Outcome<String>
         state += " (DEFERRED REMOVE)";
     }
     line("State:             ", &state);
-    if let Some(sectors) = read_ahead(&session.mount()?.mountpoint) {
+    let has_table = has(Flags::ACTIVE_PRESENT) || has(Flags::INACTIVE_PRESENT);
+    // The kernel's device has no queue, hence no read ahead, before its first table.
+    let read_ahead = read_ahead(&session.mount()?.mountpoint).filter(|_| has_table);
+    if let Some(sectors) = read_ahead {
         line("Read Ahead:        ", &sectors.to_string());
     }
     let tables = match (has(Flags::ACTIVE_PRESENT), has(Flags::INACTIVE_PRESENT)) {
@@ -82,11 +90,17 @@ pub fn info_block(session: &mut Session<'_>, answer: &Answer) -> Outcome<String>
     }
     line("Event number:      ", &header.event_nr.to_string());
     let dev = header.dev;
-    line("Major, minor:      ", &format!("{}, {}", dev.major, dev.minor));
+    line(
+        "Major, minor:      ",
+        &format!("{}, {}", dev.major, dev.minor),
+    );
     line("Number of targets: ", &header.target_count.to_string());
     if !header.uuid.is_empty() {
         let mode = session.options.mangling;
-        line("UUID: ", &to_shown(&header.uuid, Subject::Uuid, mode).map_err(Failure::new)?);
+        line(
+            "UUID: ",
+            &to_shown(&header.uuid, Subject::Uuid, mode).map_err(Failure::new)?,
+        );
     }
     text.push('\n');
     Ok(text)
@@ -139,7 +153,11 @@ pub fn device_row(session: &mut Session<'_>, answer: &Answer) -> Outcome<DeviceR
         inactive: has(Flags::INACTIVE_PRESENT),
         suspended: has(Flags::SUSPEND),
         readonly: has(Flags::READONLY),
-        open_count: if session.options.noopencount { -1 } else { header.open_count },
+        open_count: if session.options.noopencount {
+            -1
+        } else {
+            header.open_count
+        },
         segments: header.target_count,
         event_nr: header.event_nr,
         deps,
@@ -186,11 +204,7 @@ pub fn number_name(
 }
 
 /// The path that the table of `user` has where it has `number`: the two forms of its rows, word by word.
-fn path_in_table(
-    session: &mut Session<'_>,
-    user: DevNo,
-    number: DevNo,
-) -> Outcome<Option<String>> {
+fn path_in_table(session: &mut Session<'_>, user: DevNo, number: DevNo) -> Outcome<Option<String>> {
     let inactive = session.options.inactive;
     let numbers = Task::on(Kind::Table, user).with(Flags::QUERY_INACTIVE_TABLE, inactive);
     let paths = numbers.clone().with(Flags::PATHS, true);
@@ -199,7 +213,9 @@ fn path_in_table(
     let wanted = number.to_string();
     let found = numbers.iter().zip(&paths).find_map(|(number, path)| {
         let mut words = number.params.split(' ').zip(split_escaped(&path.params));
-        words.find(|(word, _)| *word == wanted).map(|(_, path)| path)
+        words
+            .find(|(word, _)| *word == wanted)
+            .map(|(_, path)| path)
     });
     Ok(found)
 }

@@ -7,10 +7,10 @@ use super::info::{device_row, info_block, mapped_name, number_name};
 use super::rows::{execute, rows_of};
 use crate::cli::report::DeviceRow;
 use crate::cli::session::{Failure, Outcome, Session};
-use crate::cli::task::Kind;
+use crate::cli::task::{Kind, Task};
 use crate::cli::tree::{self, Drawing, TreeOptions};
-use crate::control::protocol::dm_ioctl::DevNo;
 use crate::control::protocol::dm_ioctl::payload::{ListedDevice, read_deps};
+use crate::control::protocol::dm_ioctl::{DevNo, Flags};
 
 /// How a device is shown (`-o`).
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -22,7 +22,12 @@ enum Shown {
 
 fn shown(session: &Session<'_>) -> Outcome<Shown> {
     let mut shown = Shown::Number;
-    for word in session.options.options.iter().flat_map(|words| words.split(',')) {
+    for word in session
+        .options
+        .options
+        .iter()
+        .flat_map(|words| words.split(','))
+    {
         shown = match word {
             "devno" => Shown::Number,
             "blkdevname" => Shown::BlockDevice,
@@ -66,13 +71,19 @@ pub fn ls(session: &mut Session<'_>, _words: &[String]) -> Outcome {
     let style = shown(session)?;
     for device in devices {
         let what = match style {
-            Shown::Number => device.dev.to_string(),
-            Shown::BlockDevice => mapped_name(device.dev),
-            Shown::Mapped => device.name.clone(),
+            Shown::BlockDevice if has_table(session, &device)? => mapped_name(device.dev),
+            Shown::Mapped if has_table(session, &device)? => device.name.clone(),
+            _ => device.dev.to_string(),
         };
         session.print(&format!("{}\t({what})\n", device.name))?;
     }
     Ok(())
+}
+
+/// The kernel's device has no name among block devices before its first table.
+fn has_table(session: &mut Session<'_>, device: &ListedDevice) -> Outcome<bool> {
+    let flags = session.run(&Task::on(Kind::Info, device.dev))?.header.flags;
+    Ok(flags.has(Flags::ACTIVE_PRESENT) || flags.has(Flags::INACTIVE_PRESENT))
 }
 
 /// Lists the device if it has a row of the target asked for, and runs the command asked for.
@@ -108,7 +119,11 @@ fn list_json(session: &mut Session<'_>, name: &str) -> Outcome {
 }
 
 fn tree_options(session: &Session<'_>) -> Outcome<TreeOptions> {
-    let drawing = if is_utf8_locale() { Drawing::Utf } else { Drawing::Ascii };
+    let drawing = if is_utf8_locale() {
+        Drawing::Utf
+    } else {
+        Drawing::Ascii
+    };
     let options = TreeOptions {
         drawing,
         width: Some(terminal_width()),
@@ -125,7 +140,9 @@ fn tree_options(session: &Session<'_>) -> Outcome<TreeOptions> {
 
 fn is_utf8_locale() -> bool {
     let set = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
-    let locale = set("LC_ALL").or_else(|| set("LC_CTYPE")).or_else(|| set("LANG"));
+    let locale = set("LC_ALL")
+        .or_else(|| set("LC_CTYPE"))
+        .or_else(|| set("LANG"));
     locale.is_some_and(|locale| {
         let locale = locale.to_ascii_lowercase();
         locale.contains("utf-8") || locale.contains("utf8")
@@ -134,9 +151,18 @@ fn is_utf8_locale() -> bool {
 
 /// Columns of the terminal; 80 where there is none.
 fn terminal_width() -> usize {
-    let columns = std::env::var("COLUMNS").ok().and_then(|text| text.parse().ok());
-    let terminal = || tcgetwinsize(std::io::stdout()).ok().map(|size| usize::from(size.ws_col));
-    columns.or_else(terminal).filter(|&columns| columns > 0).unwrap_or(80)
+    let columns = std::env::var("COLUMNS")
+        .ok()
+        .and_then(|text| text.parse().ok());
+    let terminal = || {
+        tcgetwinsize(std::io::stdout())
+            .ok()
+            .map(|size| usize::from(size.ws_col))
+    };
+    columns
+        .or_else(terminal)
+        .filter(|&columns| columns > 0)
+        .unwrap_or(80)
 }
 
 /// Every device with what it uses.
@@ -171,7 +197,9 @@ fn tree_json(row: &DeviceRow, all: &[DeviceRow]) -> Value {
         .deps
         .iter()
         .map(|dep| {
-            let mapped = all.iter().find(|row| (row.major, row.minor) == (dep.major, dep.minor));
+            let mapped = all
+                .iter()
+                .find(|row| (row.major, row.minor) == (dep.major, dep.minor));
             json!({
                 "major": dep.major,
                 "minor": dep.minor,
@@ -239,7 +267,10 @@ fn dependency(session: &mut Session<'_>, user: DevNo, number: DevNo) -> Outcome<
         Shown::BlockDevice => number_name(session, user, number)?,
         Shown::Mapped if number.major == user.major => {
             let devices: Vec<ListedDevice> = session.list()?;
-            devices.into_iter().find(|device| device.dev == number).map(|device| device.name)
+            devices
+                .into_iter()
+                .find(|device| device.dev == number)
+                .map(|device| device.name)
         }
         Shown::Mapped => number_name(session, user, number)?,
     };

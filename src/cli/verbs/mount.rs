@@ -13,7 +13,9 @@ use crate::control::protocol::json::{DeviceCounters, JsonReply, JsonRequest};
 const UMOUNT_WAIT: Duration = Duration::from_secs(10);
 
 fn unexpected(reply: &JsonReply) -> Failure {
-    Failure::new(format!("dmfs: the daemon answered another question: {reply:?}"))
+    Failure::new(format!(
+        "dmfs: the daemon answered another question: {reply:?}"
+    ))
 }
 
 /// `umount MOUNTPOINT`
@@ -35,7 +37,11 @@ pub fn umount(session: &mut Session<'_>, words: &[String]) -> Outcome {
 /// The answer comes before the end: what follows the command should find the mount gone.
 fn wait_until_gone(mountpoint: &str, pid: u32, lazy: bool) -> Outcome {
     let start = Instant::now();
-    while !lazy && client::running().iter().any(|client| client.mount.pid == pid) {
+    while !lazy
+        && client::running()
+            .iter()
+            .any(|client| client.mount.pid == pid)
+    {
         if start.elapsed() > UMOUNT_WAIT {
             return Err(Failure::new(format!(
                 "dmfs: {mountpoint}: process {pid} still serves the mount after {} seconds",
@@ -84,10 +90,24 @@ pub fn counters(session: &mut Session<'_>, words: &[String]) -> Outcome {
     if devices.is_empty() {
         return session.print("No devices found\n");
     }
-    let longest = devices.iter().map(|device| device.name.len()).max().unwrap_or(0).max(16);
+    let longest = devices
+        .iter()
+        .map(|device| device.name.len())
+        .max()
+        .unwrap_or(0)
+        .max(16);
     session.print(&format!(
         "{:<longest$} {:>10} {:>12} {:>10} {:>12} {:>8} {:>9} {:>8} {:>7} {:>8}\n",
-        "Name", "Reads", "RdSectors", "Writes", "WrSectors", "Flushes", "Discards", "Zeroes", "Errors", "InFlight"
+        "Name",
+        "Reads",
+        "RdSectors",
+        "Writes",
+        "WrSectors",
+        "Flushes",
+        "Discards",
+        "Zeroes",
+        "Errors",
+        "InFlight"
     ))?;
     for device in &devices {
         session.print(&counters_line(device, longest))?;
@@ -125,12 +145,21 @@ pub fn limits(session: &mut Session<'_>, words: &[String]) -> Outcome {
         ("Name", limits.name),
         ("Sectors", limits.sectors.to_string()),
         ("Logical block size", limits.logical_block_size.to_string()),
-        ("Physical block size", limits.physical_block_size.to_string()),
+        (
+            "Physical block size",
+            limits.physical_block_size.to_string(),
+        ),
         ("Minimum I/O size", limits.io_min.to_string()),
         ("Optimal I/O size", limits.io_opt.to_string()),
         ("Discard sectors", limits.max_discard_sectors.to_string()),
-        ("Discard granularity", limits.discard_granularity.to_string()),
-        ("Write zeroes sectors", limits.max_write_zeroes_sectors.to_string()),
+        (
+            "Discard granularity",
+            limits.discard_granularity.to_string(),
+        ),
+        (
+            "Write zeroes sectors",
+            limits.max_write_zeroes_sectors.to_string(),
+        ),
         ("Rotational", limits.rotational.to_string()),
     ];
     for (head, value) in lines {

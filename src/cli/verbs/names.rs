@@ -1,6 +1,8 @@
 //! `rename`, `mangle`, `splitname`, `mknodes`: what devices are called.
 
-use crate::cli::names::{MangleStep, SplitName, Subject, mangle_step, new_name_to_stored, to_stored};
+use crate::cli::names::{
+    MangleStep, Mangling, SplitName, Subject, mangle_step, new_name_to_stored, to_stored,
+};
 use crate::cli::session::{Failure, Outcome, Session};
 use crate::cli::task::{Kind, Task};
 use crate::control::protocol::dm_ioctl::Flags;
@@ -24,22 +26,28 @@ pub fn rename(session: &mut Session<'_>, words: &[String]) -> Outcome {
     let task = task
         .with(Flags::UUID, session.options.setuuid)
         .carrying(text(&new));
-    let answer = session.run(&task)?;
-    super::info::when_verbose(session, &answer)
+    session.run(&task).map(drop)
 }
 
-/// `mangle [DEVICE...]`
-pub fn mangle(session: &mut Session<'_>, device: Option<&str>, several: bool) -> Outcome {
-    if session.means_all(device) {
-        return session.for_all(false, |session, name| mangle(session, Some(name), several));
-    }
+/// `mangle [DEVICE...]`: devices are addressed by their names as they are stored.
+pub fn mangle(session: &mut Session<'_>, device: Option<&str>, _several: bool) -> Outcome {
+    let mode = std::mem::replace(&mut session.options.mangling, Mangling::None);
+    let outcome = match session.means_all(device) {
+        true => session.for_all(false, |session, name| mangle_one(session, Some(name), mode)),
+        false => mangle_one(session, device, mode),
+    };
+    session.options.mangling = mode;
+    outcome
+}
+
+fn mangle_one(session: &mut Session<'_>, device: Option<&str>, mode: Mangling) -> Outcome {
     let task = session.task(Kind::Info, device)?;
     let answer = session.run(&task)?;
     if !answer.exists {
         return Err(Failure::told());
     }
     let (name, uuid) = (&answer.header.name, &answer.header.uuid);
-    match mangle_step(name, uuid, session.options.mangling).map_err(Failure::new)? {
+    match mangle_step(name, uuid, mode).map_err(Failure::new)? {
         MangleStep::Keep(line) => session.print(&(line + "\n")),
         MangleStep::Rename { line, new_name } => {
             session.print(&(line + "\n"))?;

@@ -7,10 +7,11 @@ use crate::control::protocol::dm_ioctl::Flags;
 
 /// `remove DEVICE...`; `--force` first makes all I/O fail, so that users fall off.
 pub fn remove(session: &mut Session<'_>, device: Option<&str>, _several: bool) -> Outcome {
-    if session.options.force && device.is_some() {
-        if let Err(failure) = wipe_table(session, device, false) {
-            session.tell(&failure);
-        }
+    if session.options.force
+        && device.is_some()
+        && let Err(failure) = wipe_table(session, device, false)
+    {
+        session.tell(&failure);
     }
     let deferred = session.options.deferred;
     let task = session

@@ -13,7 +13,9 @@ use crate::cli::concise;
 use crate::cli::session::{Failure, Outcome, Session};
 use crate::cli::task::{Answer, Kind, Task};
 use crate::control::protocol::dm_ioctl::Flags;
-use crate::control::protocol::dm_ioctl::payload::{TargetSpec, message as message_payload, read_reply, read_rows, text};
+use crate::control::protocol::dm_ioctl::payload::{
+    TargetSpec, message as message_payload, read_reply, read_rows, text,
+};
 
 /// Runs a task that is answered with rows.
 pub fn rows_of(session: &mut Session<'_>, task: &Task) -> Outcome<(Answer, Vec<TargetSpec>)> {
@@ -49,10 +51,12 @@ fn each_or_all(
     if !session.means_all(device) {
         return one(session, kind, device, several);
     }
-    if session.options.json || (session.options.concise && kind == Kind::Table) {
+    if session.options.json {
         session.begin_list();
     }
-    session.for_all(session.options.json, |session, name| one(session, kind, Some(name), true))
+    session.for_all(session.options.json, |session, name| {
+        one(session, kind, Some(name), true)
+    })
 }
 
 fn one(session: &mut Session<'_>, kind: Kind, device: Option<&str>, several: bool) -> Outcome {
@@ -70,14 +74,32 @@ fn one(session: &mut Session<'_>, kind: Kind, device: Option<&str>, several: boo
         Some(word) => word.to_string(),
         None => session.shown(&answer.header.name)?,
     };
-    let rows: Vec<TargetSpec> = rows.into_iter().map(|row| hide_keys(session, kind, row)).collect();
+    let is_empty = rows.is_empty();
+    let wanted = session.options.target.clone();
+    let rows: Vec<TargetSpec> = rows
+        .into_iter()
+        .filter(|row| wanted.as_ref().is_none_or(|wanted| *wanted == row.target))
+        .map(|row| hide_keys(session, kind, row))
+        .collect();
+    if rows.is_empty() && wanted.is_some() {
+        return Ok(());
+    }
     if session.options.json {
         return session.list_json(rows_json(&answer, &name, &rows, kind));
     }
     if session.options.concise && kind == Kind::Table {
         return print_concise(session, &answer, &rows);
     }
-    print_rows(session, &answer, &name, several, rows)
+    let mut lines: Vec<String> = rows.iter().map(line).collect();
+    if is_empty {
+        lines.push(String::new());
+    }
+    print_lines(session, &answer, &name, several, &lines)
+}
+
+/// A row as it is printed: a blank follows the target, also where nothing else does.
+fn line(row: &TargetSpec) -> String {
+    format!("{} {} {} {}", row.start, row.length, row.target, row.params)
 }
 
 /// Keys become zeroes, unless they are asked for.
@@ -94,35 +116,26 @@ fn hide_keys(session: &Session<'_>, kind: Kind, mut row: TargetSpec) -> TargetSp
     row
 }
 
-fn print_rows(
+fn print_lines(
     session: &mut Session<'_>,
     answer: &Answer,
     name: &str,
     several: bool,
-    rows: Vec<TargetSpec>,
+    lines: &[String],
 ) -> Outcome {
     let verbose = session.options.verbose > 0;
     let quiet = session.options.exec.is_some() && !verbose;
-    let wanted = session.options.target.clone();
-    let mut lines: Vec<String> = rows
-        .into_iter()
-        .filter(|row| wanted.as_ref().is_none_or(|wanted| *wanted == row.target))
-        .map(|row| format!("{} {} {} {}", row.start, row.length, row.target, row.params))
-        .collect();
-    let empty = answer.header.target_count == 0;
-    if empty && wanted.is_none() {
-        lines.push(String::new());
-    }
-    if lines.is_empty() {
-        return Ok(());
-    }
     let mut text = String::new();
     if !quiet {
         if verbose {
             text += &info_block(session, answer)?;
         }
         for line in lines {
-            let prefix = if several && !verbose { format!("{name}: ") } else { String::new() };
+            let prefix = if several && !verbose {
+                format!("{name}: ")
+            } else {
+                String::new()
+            };
             let _ = writeln!(text, "{prefix}{line}");
         }
         if several && verbose {
@@ -134,10 +147,7 @@ fn print_rows(
 }
 
 fn print_concise(session: &mut Session<'_>, answer: &Answer, rows: &[TargetSpec]) -> Outcome {
-    let lines: Vec<String> = rows
-        .iter()
-        .map(|row| format!("{} {} {} {}", row.start, row.length, row.target, row.params))
-        .collect();
+    let lines: Vec<String> = rows.iter().map(line).collect();
     let header = &answer.header;
     let readonly = header.flags.has(Flags::READONLY);
     let name = session.shown(&header.name)?;
@@ -146,7 +156,11 @@ fn print_concise(session: &mut Session<'_>, answer: &Answer, rows: &[TargetSpec]
 }
 
 fn rows_json(answer: &Answer, name: &str, rows: &[TargetSpec], kind: Kind) -> Value {
-    let key = if kind == Kind::Table { "args" } else { "status" };
+    let key = if kind == Kind::Table {
+        "args"
+    } else {
+        "status"
+    };
     let rows: Vec<Value> = rows
         .iter()
         .map(|row| json!({"start": row.start, "length": row.length, "target": row.target, key: row.params}))
@@ -166,12 +180,12 @@ pub fn execute(session: &mut Session<'_>, name: &str) -> Outcome {
     let path = format!("{}/{name}", session.mount()?.mountpoint);
     session.flush();
     // As dmsetup has it, what the command returns is its own affair.
-    if let Err(error) = Command::new(program).args(words).arg(path).status() {
-        if session.is_dmfs() {
-            return Err(Failure::new(format!("dmfs: --exec {program}: {error}")));
+    match Command::new(program).args(words).arg(path).status() {
+        Err(error) if session.is_dmfs() => {
+            Err(Failure::new(format!("dmfs: --exec {program}: {error}")))
         }
+        _ => Ok(()),
     }
-    Ok(())
 }
 
 /// `message DEVICE SECTOR WORDS...`
@@ -186,9 +200,17 @@ pub fn message(session: &mut Session<'_>, words: &[String]) -> Outcome {
     let Some((sector, words)) = words.split_first() else {
         return Err(Failure::new("Invalid sector."));
     };
-    let sector: u64 = sector.parse().map_err(|_| Failure::new("Invalid sector."))?;
+    let sector: u64 = sector
+        .parse()
+        .map_err(|_| Failure::new("Invalid sector."))?;
     if words.is_empty() {
-        return Err(Failure::new("No message supplied."));
+        let failure = Failure::new("No message supplied.");
+        if session.is_dmfs() {
+            return Err(failure);
+        }
+        // dmsetup says so and sends what it has: nothing.
+        session.tell(&failure);
+        return session.run(&task).map(drop);
     }
     let task = task.carrying(message_payload(sector, &words.join(" ")));
     let answer = session.run(&task)?;
@@ -210,11 +232,13 @@ pub fn wait(session: &mut Session<'_>, words: &[String]) -> Outcome {
         (false, None) => return Err(Failure::new("No device specified.")),
     };
     let noflush = session.options.noflush;
-    let mut task = session.task(Kind::Wait, device)?.with(Flags::NOFLUSH, noflush);
+    let mut task = session
+        .task(Kind::Wait, device)?
+        .with(Flags::NOFLUSH, noflush);
     task.event_nr = match words.last() {
-        Some(word) if session.is_dmfs() => word.parse().map_err(|_| {
-            Failure::new(format!("dmfs: expected an event number, found '{word}'"))
-        })?,
+        Some(word) if session.is_dmfs() => word
+            .parse()
+            .map_err(|_| Failure::new(format!("dmfs: expected an event number, found '{word}'")))?,
         Some(word) => atoi(word),
         None => 0,
     };

@@ -10,9 +10,14 @@ pub fn mount(session: &mut Session<'_>, words: &[String]) -> Outcome {
     let mut words = words.to_vec();
     let mut concise = None;
     if session.options.concise {
-        let at = session.options.concise_word.unwrap_or(words.len().saturating_sub(1));
+        let at = session
+            .options
+            .concise_word
+            .unwrap_or(words.len().saturating_sub(1));
         if words.len() < 2 || at >= words.len() {
-            return Err(Failure::new("dmfs: --concise: expected DEVICES beside MOUNTPOINT"));
+            return Err(Failure::new(
+                "dmfs: --concise: expected DEVICES beside MOUNTPOINT",
+            ));
         }
         concise = Some(words.remove(at));
     }

@@ -37,7 +37,9 @@ pub fn clear(session: &mut Session<'_>, device: Option<&str>, _several: bool) ->
 /// `load DEVICE [FILE]`
 pub fn load(session: &mut Session<'_>, words: &[String]) -> Outcome {
     if session.options.notable {
-        return Err(Failure::new("--notable only available when creating new device."));
+        return Err(Failure::new(
+            "--notable only available when creating new device.",
+        ));
     }
     let by_option = session.options.uuid.is_some() || session.options.major.is_some();
     let (device, file) = match (by_option, words) {
@@ -61,8 +63,16 @@ pub fn load(session: &mut Session<'_>, words: &[String]) -> Outcome {
 /// `wipe_table DEVICE...`: an `error` row as long as the device takes the table's place.
 pub fn wipe_table(session: &mut Session<'_>, device: Option<&str>, _several: bool) -> Outcome {
     let table = session.task(Kind::Table, device)?;
-    let rows = rows_of(session, &table)?.1;
-    let length = rows.iter().fold(0_u64, |sum, row| sum.saturating_add(row.length));
+    let length = match rows_of(session, &table) {
+        Ok((_, rows)) => rows
+            .iter()
+            .fold(0_u64, |sum, row| sum.saturating_add(row.length)),
+        // As in dmsetup, what cannot be asked has no length, and loading says what is wrong.
+        Err(failure) => {
+            session.tell(&failure);
+            0
+        }
+    };
     let row = TargetSpec {
         start: 0,
         length,

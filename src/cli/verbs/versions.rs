@@ -59,7 +59,43 @@ fn print_versions(session: &mut Session<'_>, task: &Task) -> Outcome {
     Ok(())
 }
 
-/// `udev...`: there is nothing to wait for.
+/// `udevcreatecookie`, `udevcomplete` and their like: there is nothing to wait for.
 pub fn udev(_session: &mut Session<'_>, _words: &[String]) -> Outcome {
+    Ok(())
+}
+
+/// `udevcookies`: the headings of a list that is always empty.
+pub fn udevcookies(session: &mut Session<'_>, _words: &[String]) -> Outcome {
+    session.print("Cookie       Semid      Value      Last semop time           Last change time\n")
+}
+
+/// What the flags in a cookie's upper half are called.
+const UDEV_FLAGS: [&str; 7] = [
+    "DISABLE_DM_RULES",
+    "DISABLE_SUBSYSTEM_RULES",
+    "DISABLE_DISK_RULES",
+    "DISABLE_OTHER_RULES",
+    "LOW_PRIORITY",
+    "DISABLE_LIBRARY_FALLBACK",
+    "PRIMARY_SOURCE",
+];
+
+/// `udevflags COOKIE`: the flags in a cookie, for udev rules.
+pub fn udevflags(session: &mut Session<'_>, words: &[String]) -> Outcome {
+    let word = words.first().map(String::as_str).unwrap_or_default();
+    let cookie = match word.strip_prefix("0x") {
+        Some(digits) => u32::from_str_radix(digits, 16).ok(),
+        None => word.parse().ok(),
+    };
+    let Some(cookie) = cookie.filter(|&cookie| cookie != 0) else {
+        return Err(Failure::new("Incorrect cookie value."));
+    };
+    for bit in (0..16).filter(|bit| cookie >> (16 + bit) & 1 == 1) {
+        let line = match UDEV_FLAGS.get(bit) {
+            Some(name) => format!("DM_UDEV_{name}_FLAG='1'\n"),
+            None => format!("DM_UDEV_FLAG{bit}='1'\n"),
+        };
+        session.print(&line)?;
+    }
     Ok(())
 }

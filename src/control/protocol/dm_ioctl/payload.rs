@@ -169,7 +169,7 @@ fn spec_after(end: usize, last: usize, next: usize) -> Result<usize, String> {
     if room.is_none_or(|room| room <= next) {
         return Err("Target spec extends beyond end of parameters".to_string());
     }
-    if next % 8 != 0 {
+    if !next.is_multiple_of(8) {
         return Err(format!(
             "Next dm_target_spec (offset {next}) is not 8-byte aligned"
         ));
