@@ -12,7 +12,8 @@ use rustix::fs::{AtFlags, FileType, OFlags, StatxFlags, fstat, fstatfs, statx};
 use rustix::io::{ReadWriteFlags, pread, preadv, pwritev, pwritev2};
 
 use super::Access;
-use super::file::{Channel, retry, write_all};
+use super::channel::Channel;
+use super::transfer::{retry, write_all};
 use crate::io::{Errno, ReadBuf, WriteBuf};
 use crate::sync::RwLock;
 use crate::unit::{Bytes, SECTOR_SIZE};

@@ -5,32 +5,24 @@
 //! nothing else: the kernel tells a failed writeback once to every descriptor, and a durable write that fails
 //! must not use up what the next flush has to report.
 
-use std::io::{IoSlice, IoSliceMut};
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{BorrowedFd, OwnedFd};
 use std::path::Path;
 
 use rustix::fs::{
-    FallocateFlags, FlockOperation, Mode, OFlags, SeekFrom, fallocate, fdatasync, flock, fstat,
-    fstatfs, open, seek,
+    FallocateFlags, FlockOperation, OFlags, SeekFrom, fallocate, fdatasync, flock, fstat, seek,
 };
-use rustix::io::{ReadWriteFlags, pread, preadv, pwrite, pwritev, pwritev2};
 
+use super::channel::{Channel, claim, reopen};
 use super::direct::DirectFile;
 use super::lock::{FileId, device_holder, lock_file};
-use super::{Access, BackingError, ioctl};
-use crate::io::{Errno, Extent, IoError, IoResult, Limits, Op, ReadBuf, Request, WriteBuf};
-use crate::sync::{AtomicBool, AtomicU32, AtomicU64, Mutex, OnceLock, Ordering, RwLock};
+use super::transfer::{punch_hole, read_all, retry, write_all};
+use super::{Access, BackingError, ioctl, probe};
+use crate::io::{Errno, Extent, IoError, IoResult, Limits, Op, Request, WriteBuf};
+use crate::sync::{AtomicBool, AtomicU32, AtomicU64, Mutex, Ordering, RwLock};
 use crate::unit::{Bytes, SECTOR_SIZE, Sector, Sectors};
 
-/// Most sectors of one discard or write-zeroes: 2 GiB, a multiple of every block size, and near the most that
-/// the kernel's loop driver takes.
-const MAX_UNMAP: Sectors = Sectors(1 << 22);
 /// How much is written at a time where the file system cannot zero a range.
 const ZEROES: &[u8] = &[0; 1 << 18];
-/// Major number of the kernel's RAM disk.
-const RAMDISK_MAJOR: u32 = 1;
-/// File systems that live in memory (statfs f_type): tmpfs, ramfs, hugetlbfs.
-const MEMORY_FILE_SYSTEMS: [u32; 3] = [0x0102_1994, 0x8584_58f6, 0x9584_58f6];
 
 /// What kind of thing is behind the descriptors.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,19 +35,11 @@ pub(super) enum Kind {
     Memory,
 }
 
-/// One way into the file (through the page cache or around it): a descriptor for reading, and one for writing
-/// as soon as somebody writes.
-pub(super) struct Channel {
-    first: OwnedFd,
-    first_writes: bool,
-    writer: OnceLock<OwnedFd>,
-}
-
 /// The file, shared by its openers.
 pub(super) struct FileDevice {
     kind: Kind,
     buffered: Channel,
-    direct: OnceLock<DirectFile>,
+    direct: Option<DirectFile>,
     flusher: OwnedFd,
     /// Bytes; whole sectors.
     size: AtomicU64,
@@ -69,78 +53,6 @@ pub(super) struct FileDevice {
     granted: Mutex<Access>,
 }
 
-impl Channel {
-    fn new(first: OwnedFd, access: Access) -> Channel {
-        Channel {
-            first,
-            first_writes: access == Access::ReadWrite,
-            writer: OnceLock::new(),
-        }
-    }
-
-    /// Opens what `place` stands for with `flags`, besides those that `access` means.
-    pub(super) fn open(
-        place: BorrowedFd<'_>,
-        access: Access,
-        flags: OFlags,
-    ) -> Result<Channel, Errno> {
-        reopen(place, access, flags).map(|fd| Channel::new(fd, access))
-    }
-
-    pub(super) fn reader(&self) -> BorrowedFd<'_> {
-        self.first.as_fd()
-    }
-
-    pub(super) fn writer(&self) -> Option<BorrowedFd<'_>> {
-        if self.first_writes {
-            return Some(self.first.as_fd());
-        }
-        self.writer.get().map(|fd| fd.as_fd())
-    }
-
-    /// Makes the channel writable, if it is not yet.
-    pub(super) fn allow_writing(&self, flags: OFlags) -> Result<(), Errno> {
-        if self.writer().is_none() {
-            let fd = reopen(self.reader(), Access::ReadWrite, flags)?;
-            // Callers hold `granted`: nobody else can have set it.
-            let _ = self.writer.set(fd);
-        }
-        Ok(())
-    }
-}
-
-/// Opens anew what `place` stands for, whatever its path means by now.
-fn reopen(place: BorrowedFd<'_>, access: Access, flags: OFlags) -> Result<OwnedFd, Errno> {
-    let mode = match access {
-        Access::ReadOnly => OFlags::RDONLY,
-        Access::ReadWrite => OFlags::RDWR,
-    };
-    let path = format!("/proc/self/fd/{}", place.as_raw_fd());
-    open(
-        path,
-        mode | flags | OFlags::CLOEXEC | OFlags::NOCTTY,
-        Mode::empty(),
-    )
-}
-
-/// Opens a block device and claims it, for writing where that is possible: the claim belongs to the descriptor, a
-/// discard wants both in one, and the claim cannot pass from a first opener's to a later one's.
-fn claim(place: BorrowedFd<'_>, access: Access) -> Result<(Channel, Access), Errno> {
-    let writable = Channel::open(place, Access::ReadWrite, OFlags::EXCL).and_then(|channel| {
-        // The kernel opens such a device for writing and refuses the writes.
-        match ioctl::is_read_only(channel.reader())? {
-            true => Err(Errno::ACCESS),
-            false => Ok((channel, Access::ReadWrite)),
-        }
-    });
-    match (writable, access) {
-        (Err(errno), Access::ReadOnly) if errno != Errno::BUSY => {
-            Channel::open(place, access, OFlags::EXCL).map(|channel| (channel, access))
-        }
-        (opened, _) => opened,
-    }
-}
-
 impl FileDevice {
     /// Opens the file or block device that `place` (an O_PATH descriptor) stands for.
     ///
@@ -150,6 +62,7 @@ impl FileDevice {
         place: BorrowedFd<'_>,
         kind: Kind,
         access: Access,
+        direct: bool,
         path: &Path,
     ) -> Result<FileDevice, BackingError> {
         let opened = match kind {
@@ -162,13 +75,18 @@ impl FileDevice {
         if let Kind::Regular(id) = kind {
             lock_file(buffered.reader(), id, access, path, None)?;
         }
-        FileDevice::new(buffered, kind, access, path)
+        let direct = match direct {
+            true => Some(open_direct(&buffered, kind, access, path)?),
+            false => None,
+        };
+        FileDevice::new(buffered, direct, kind, access, path)
     }
 
     /// The anonymous file `fd`.
     pub(super) fn memory(fd: OwnedFd, path: &Path) -> Result<FileDevice, BackingError> {
         FileDevice::new(
             Channel::new(fd, Access::ReadWrite),
+            None,
             Kind::Memory,
             Access::ReadWrite,
             path,
@@ -177,6 +95,7 @@ impl FileDevice {
 
     fn new(
         buffered: Channel,
+        direct: Option<DirectFile>,
         kind: Kind,
         access: Access,
         path: &Path,
@@ -186,7 +105,7 @@ impl FileDevice {
         let device = FileDevice {
             kind,
             buffered,
-            direct: OnceLock::new(),
+            direct,
             flusher,
             size: AtomicU64::new(0),
             limits: RwLock::new(Limits::default()),
@@ -250,36 +169,34 @@ impl FileDevice {
                 Kind::Regular(_) | Kind::Memory => self.buffered.allow_writing(OFlags::empty()),
             };
             writable.map_err(|errno| open_error(errno, self.kind, access, path))?;
+            if let Some(direct) = &self.direct {
+                let writable = direct.allow_writing();
+                writable.map_err(|errno| open_error(errno, self.kind, access, path))?;
+            }
             if let Kind::Regular(id) = self.kind {
                 lock_file(self.buffered.reader(), id, access, path, Some(*granted))?;
             }
             *granted = Access::ReadWrite;
             *self.limits.write() = self.probe_limits();
         }
-        if direct {
-            self.admit_direct(access, path)?;
+        if direct != self.is_direct() && self.kind != Kind::Memory {
+            // Both ways at once lose data: a page written back carries along what went around the cache.
+            log::warn!(
+                "{}: stays {} while other tables use it so",
+                path.display(),
+                if direct {
+                    "in the page cache"
+                } else {
+                    "in direct I/O"
+                }
+            );
         }
         Ok(())
     }
 
-    fn admit_direct(&self, access: Access, path: &Path) -> Result<(), BackingError> {
-        let refuse = |errno| match errno {
-            Errno::INVAL | Errno::OPNOTSUPP => BackingError::new(
-                Errno::INVAL,
-                format!("{}: its file system has no direct I/O", path.display()),
-            ),
-            errno => open_error(errno, self.kind, access, path),
-        };
-        match self.direct.get() {
-            Some(direct) if access == Access::ReadWrite => direct.allow_writing().map_err(refuse),
-            Some(_) => Ok(()),
-            None => {
-                let direct = DirectFile::open(self.buffered.reader(), access).map_err(refuse)?;
-                // Callers hold `granted`: nobody else can have set it.
-                let _ = self.direct.set(direct);
-                Ok(())
-            }
-        }
+    /// True where the page cache is gone around.
+    pub(super) fn is_direct(&self) -> bool {
+        self.direct.is_some()
     }
 
     /// What is behind the descriptors.
@@ -318,14 +235,14 @@ impl FileDevice {
     }
 
     /// Limits for an opener.
-    pub(super) fn limits(&self, access: Access, direct: bool) -> Limits {
+    pub(super) fn limits(&self, access: Access) -> Limits {
         let mut limits = *self.limits.read();
         if access == Access::ReadOnly {
             limits.max_discard = Sectors::ZERO;
             limits.discard_granularity = 0;
             limits.max_write_zeroes = Sectors::ZERO;
         }
-        match self.direct.get().filter(|_| direct) {
+        match &self.direct {
             Some(direct) => {
                 let block = u32::try_from(direct.block().0).unwrap_or(u32::MAX);
                 limits.physical_block_size = limits.physical_block_size.max(block);
@@ -339,64 +256,10 @@ impl FileDevice {
     }
 
     fn probe_limits(&self) -> Limits {
-        match self.kind {
-            Kind::Block(rdev) => self.probe_block_limits(rdev),
-            Kind::Regular(_) | Kind::Memory => self.probe_file_limits(),
-        }
-    }
-
-    fn probe_file_limits(&self) -> Limits {
-        let system = fstatfs(self.buffered.reader()).ok();
-        let in_memory = system
-            .as_ref()
-            .is_some_and(|system| MEMORY_FILE_SYSTEMS.contains(&(system.f_type as u32)));
-        let block = system.and_then(|system| u32::try_from(system.f_bsize).ok());
-        let block = block.filter(|block| block.is_power_of_two() && *block >= 512);
-        let punches = self.punches_holes();
-        Limits {
-            io_min: 512,
-            max_discard: if punches { MAX_UNMAP } else { Sectors::ZERO },
-            discard_granularity: if punches { block.unwrap_or(4096) } else { 0 },
-            max_write_zeroes: MAX_UNMAP,
-            waits: !in_memory,
-            ..Limits::default()
-        }
-    }
-
-    /// Asks the file system for a hole where the file has already ended: nothing changes.
-    fn punches_holes(&self) -> bool {
-        let Some(fd) = self.buffered.writer() else {
-            return false;
-        };
-        let Ok(stat) = fstat(fd) else { return false };
-        let end = stat.st_size.unsigned_abs().checked_next_multiple_of(4096);
-        let Some(end) = end.filter(|end| *end < (i64::MAX as u64) - 4096) else {
-            return true;
-        };
-        let probed = fallocate(
-            fd,
-            FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE,
-            end,
-            4096,
-        );
-        probed != Err(Errno::OPNOTSUPP)
-    }
-
-    fn probe_block_limits(&self, rdev: u64) -> Limits {
         let fd = self.buffered.reader();
-        let logical = rustix::fs::ioctl_blksszget(fd).unwrap_or(512);
-        let major = rustix::fs::major(rdev);
-        let discard = Bytes(queue_number(rdev, "discard_max_bytes")).whole_sectors();
-        let granularity = queue_number(rdev, "discard_granularity");
-        Limits {
-            logical_block_size: logical,
-            physical_block_size: rustix::fs::ioctl_blkpbszget(fd).unwrap_or(logical),
-            io_min: ioctl::io_min(fd).unwrap_or(logical),
-            io_opt: ioctl::io_opt(fd).unwrap_or(0),
-            max_discard: discard,
-            discard_granularity: u32::try_from(granularity).unwrap_or(0),
-            max_write_zeroes: MAX_UNMAP,
-            waits: major != RAMDISK_MAJOR,
+        match self.kind {
+            Kind::Block(rdev) => probe::block_limits(fd, rdev),
+            Kind::Regular(_) | Kind::Memory => probe::file_limits(fd, self.buffered.writer()),
         }
     }
 
@@ -425,9 +288,9 @@ impl FileDevice {
     }
 
     /// Carries out `request` for an opener.
-    pub(super) fn submit(&self, request: Request<'_>, direct: bool) -> IoResult {
+    pub(super) fn submit(&self, request: Request<'_>) -> IoResult {
         let (kind, at, len) = (request.op.kind(), request.at, request.len);
-        self.carry_out(request, direct).map_err(|errno| {
+        self.carry_out(request).map_err(|errno| {
             let n_errors = self.n_errors.fetch_add(1, Ordering::Relaxed) + 1;
             if n_errors.is_power_of_two() && errno != Errno::OPNOTSUPP {
                 log::error!(
@@ -439,7 +302,7 @@ impl FileDevice {
         })
     }
 
-    fn carry_out(&self, request: Request<'_>, direct: bool) -> Result<(), Errno> {
+    fn carry_out(&self, request: Request<'_>) -> Result<(), Errno> {
         let end = request
             .at
             .checked_add(request.len)
@@ -449,16 +312,15 @@ impl FileDevice {
         }
         let (at, len) = (request.at.to_bytes(), request.len.to_bytes());
         let durable = request.flags.fua;
-        let direct = self.direct.get().filter(|_| direct);
         match request.op {
-            Op::Read(buffer) => match direct {
+            Op::Read(buffer) => match &self.direct {
                 None => read_all(self.buffered.reader(), at, buffer),
                 Some(direct) => direct.read(at, buffer),
             },
             Op::Write(buffer) => {
                 let writer = self.buffered.writer().ok_or(Errno::PERM)?;
                 let durable = durable && self.kind != Kind::Memory;
-                match direct {
+                match &self.direct {
                     None => write_all(writer, at, buffer, durable),
                     Some(direct) => {
                         let whole = Bytes(self.size.load(Ordering::Relaxed));
@@ -537,23 +399,19 @@ impl Drop for FileDevice {
     }
 }
 
-fn punch_hole(fd: BorrowedFd<'_>, at: Bytes, len: Bytes) -> Result<(), Errno> {
-    let flags = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
-    retry(|| fallocate(fd, flags, at.0, len.0))
-}
-
-fn queue_number(rdev: u64, what: &str) -> u64 {
-    let device = format!(
-        "/sys/dev/block/{}:{}",
-        rustix::fs::major(rdev),
-        rustix::fs::minor(rdev)
-    );
-    // A partition has no queue of its own but stands in its disk's folder.
-    let text = std::fs::read_to_string(format!("{device}/queue/{what}"))
-        .or_else(|_| std::fs::read_to_string(format!("{device}/../queue/{what}")));
-    text.ok()
-        .and_then(|text| text.trim().parse().ok())
-        .unwrap_or(0)
+fn open_direct(
+    buffered: &Channel,
+    kind: Kind,
+    access: Access,
+    path: &Path,
+) -> Result<DirectFile, BackingError> {
+    DirectFile::open(buffered.reader(), access).map_err(|errno| match errno {
+        Errno::INVAL | Errno::OPNOTSUPP => BackingError::new(
+            Errno::INVAL,
+            format!("{}: its file system has no direct I/O", path.display()),
+        ),
+        errno => open_error(errno, kind, access, path),
+    })
 }
 
 /// Why opening failed, in dm's terms.
@@ -593,80 +451,6 @@ fn as_block_device(errno: Errno) -> Errno {
         | Errno::NOLINK
         | Errno::NOMEM => errno,
         _ => Errno::IO,
-    }
-}
-
-/// Repeats a system call that a signal interrupted.
-pub(super) fn retry<T>(mut call: impl FnMut() -> Result<T, Errno>) -> Result<T, Errno> {
-    loop {
-        match call() {
-            Err(Errno::INTR) => {}
-            done => return done,
-        }
-    }
-}
-
-/// Fills `buffer` from `at`; EIO where the file ends before.
-pub(super) fn read_all(
-    fd: BorrowedFd<'_>,
-    at: Bytes,
-    mut buffer: ReadBuf<'_>,
-) -> Result<(), Errno> {
-    let mut offset = at.0;
-    if let Some(mut rest) = buffer.as_contiguous() {
-        while !rest.is_empty() {
-            let n = at_least_one(retry(|| pread(fd, &mut *rest, offset)))?;
-            rest = rest.get_mut(n..).unwrap_or_default();
-            offset += n as u64;
-        }
-        return Ok(());
-    }
-    let mut slices = buffer.io_slices();
-    let mut rest = slices.as_mut_slice();
-    IoSliceMut::advance_slices(&mut rest, 0);
-    while !rest.is_empty() {
-        let n = at_least_one(retry(|| preadv(fd, rest, offset)))?;
-        IoSliceMut::advance_slices(&mut rest, n);
-        offset += n as u64;
-    }
-    Ok(())
-}
-
-/// Stores `buffer` at `at`, durably if asked to.
-pub(super) fn write_all(
-    fd: BorrowedFd<'_>,
-    at: Bytes,
-    buffer: WriteBuf<'_>,
-    durable: bool,
-) -> Result<(), Errno> {
-    let mut offset = at.0;
-    if let (Some(mut rest), false) = (buffer.as_contiguous(), durable) {
-        while !rest.is_empty() {
-            let n = at_least_one(retry(|| pwrite(fd, rest, offset)))?;
-            rest = rest.get(n..).unwrap_or_default();
-            offset += n as u64;
-        }
-        return Ok(());
-    }
-    let mut slices = buffer.io_slices();
-    let mut rest = slices.as_mut_slice();
-    IoSlice::advance_slices(&mut rest, 0);
-    while !rest.is_empty() {
-        let n = at_least_one(retry(|| match durable {
-            false => pwritev(fd, rest, offset),
-            true => pwritev2(fd, rest, offset, ReadWriteFlags::DSYNC),
-        }))?;
-        IoSlice::advance_slices(&mut rest, n);
-        offset += n as u64;
-    }
-    Ok(())
-}
-
-/// A transfer of nothing means that the file ended early.
-fn at_least_one(moved: Result<usize, Errno>) -> Result<usize, Errno> {
-    match moved {
-        Ok(0) => Err(Errno::IO),
-        moved => moved,
     }
 }
 

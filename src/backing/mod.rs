@@ -7,6 +7,7 @@
 //! Beside them stand what control needs around backings ([`create_file`], [`loop_device`]) and the devices that
 //! tests put in place of real ones ([`Faulty`], [`Crashing`]).
 
+mod channel;
 mod crashing;
 mod create;
 mod direct;
@@ -17,7 +18,9 @@ mod ioctl;
 mod lock;
 pub mod loop_device;
 mod memory;
+mod probe;
 mod store;
+mod transfer;
 
 pub use crashing::{CrashImage, Crashing, Cuts, Kept};
 pub use create::{Created, Existing, create_file};
@@ -38,6 +41,6 @@ pub enum Access {
 /// How a backing is used.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct OpenOptions {
-    /// Go around the page cache (O_DIRECT).
+    /// Go around the page cache (O_DIRECT). Of a file that is open already the first opener has decided.
     pub direct: bool,
 }

@@ -58,7 +58,6 @@ enum Key {
 pub struct Backing {
     device: Arc<FileDevice>,
     access: Access,
-    direct: bool,
     path: PathBuf,
     name: String,
     number: DeviceNumber,
@@ -128,7 +127,7 @@ impl BackingStore {
             && !known.open.contains_key(&key)
         {
             let device = FileDevice::memory(memory::create(&spec, name)?, &path)?;
-            return self.hold(&mut known, Arc::new(device), key, &path, access, false);
+            return self.hold(&mut known, Arc::new(device), key, &path, access);
         }
         let entry = known.open.get(&key).map(|entry| Arc::clone(&entry.device));
         let Some(device) = entry else {
@@ -144,7 +143,7 @@ impl BackingStore {
                 ),
             ));
         }
-        self.hold(&mut known, device, key, &path, access, false)
+        self.hold(&mut known, device, key, &path, access)
     }
 
     /// Opens what has `number`: a file or memory that this process knows, or a block device of the system.
@@ -195,7 +194,7 @@ impl BackingStore {
         if let Some(entry) = known.open.get(&key) {
             let (device, path) = (Arc::clone(&entry.device), entry.path.clone());
             device.admit(access, options.direct, &path)?;
-            return self.hold(&mut known, device, key, &path, access, options.direct);
+            return self.hold(&mut known, device, key, &path, access);
         }
         if matches!(key, Key::Memory(_)) {
             return Err(gone(&path));
@@ -224,16 +223,24 @@ impl BackingStore {
     ) -> Result<Arc<Backing>, BackingError> {
         let device = match (known.open.get(&key), &key) {
             (Some(entry), _) => Arc::clone(&entry.device),
-            (None, Key::File(id)) => {
-                Arc::new(FileDevice::open(place, Kind::Regular(*id), access, path)?)
-            }
-            (None, Key::Block(rdev)) => {
-                Arc::new(FileDevice::open(place, Kind::Block(*rdev), access, path)?)
-            }
+            (None, Key::File(id)) => Arc::new(FileDevice::open(
+                place,
+                Kind::Regular(*id),
+                access,
+                options.direct,
+                path,
+            )?),
+            (None, Key::Block(rdev)) => Arc::new(FileDevice::open(
+                place,
+                Kind::Block(*rdev),
+                access,
+                options.direct,
+                path,
+            )?),
             (None, Key::Memory(_)) => return Err(gone(path)),
         };
         device.admit(access, options.direct, path)?;
-        self.hold(known, device, key, path, access, options.direct)
+        self.hold(known, device, key, path, access)
     }
 
     fn hold(
@@ -243,7 +250,6 @@ impl BackingStore {
         key: Key,
         path: &Path,
         access: Access,
-        direct: bool,
     ) -> Result<Arc<Backing>, BackingError> {
         let number = match &key {
             Key::Block(rdev) => DeviceNumber {
@@ -264,7 +270,6 @@ impl BackingStore {
         Ok(Arc::new(Backing {
             device,
             access,
-            direct,
             path: path.to_owned(),
             name: short_name(&key, path),
             number,
@@ -422,6 +427,11 @@ impl Backing {
         self.access
     }
 
+    /// True where the page cache is gone around.
+    pub fn is_direct(&self) -> bool {
+        self.device.is_direct()
+    }
+
     /// True for a block device.
     pub fn is_block_device(&self) -> bool {
         matches!(self.device.kind(), Kind::Block(_))
@@ -447,7 +457,7 @@ impl BlockDev for Backing {
     }
 
     fn limits(&self) -> Limits {
-        self.device.limits(self.access, self.direct)
+        self.device.limits(self.access)
     }
 
     #[inline]
@@ -455,7 +465,7 @@ impl BlockDev for Backing {
         if self.access == Access::ReadOnly && request.op.kind().changes_data() {
             return Err(IoError::READ_ONLY);
         }
-        self.device.submit(request, self.direct)
+        self.device.submit(request)
     }
 
     fn extent_at(&self, at: Sector) -> Extent {

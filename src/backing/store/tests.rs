@@ -336,3 +336,23 @@ fn growing_is_seen_when_asked_for() {
     assert_eq!(read.unwrap_err(), IoError::IO);
     assert_eq!(disk.refresh().unwrap(), Sectors(2));
 }
+
+#[test]
+fn the_first_opener_decides_about_the_page_cache() {
+    let folder = TempDir::new_in(env!("CARGO_MANIFEST_DIR")).unwrap();
+    let path = file(&folder, "disk", 8192);
+    let direct = OpenOptions { direct: true };
+    let store = store();
+    for (first, second) in [(BUFFERED, direct), (direct, BUFFERED)] {
+        let a = store.open(&path, Access::ReadOnly, first).unwrap();
+        let b = store.open(&path, Access::ReadWrite, second).unwrap();
+        assert_eq!((a.is_direct(), b.is_direct()), (first.direct, first.direct));
+        write(&*b, 1, 6).unwrap();
+        assert_eq!(read(&*a, 1), 6);
+    }
+    // A file system without direct I/O says so.
+    let error = store.open(Path::new("/proc/self/maps"), Access::ReadOnly, direct);
+    let error = error.map(|_| ()).unwrap_err();
+    assert_eq!(error.errno, Errno::INVAL);
+    assert!(error.message.contains("no direct I/O"), "{error}");
+}
