@@ -32,16 +32,34 @@ pub use arc_swap::ArcSwapOption;
 pub use std::sync::atomic::Ordering;
 pub use std::sync::{Arc, OnceLock};
 
+use std::sync::atomic;
+
+/// Numbers, each given once. Can be a `static`, as the explorer's atomics cannot; it never explores this one.
+#[derive(Debug)]
+pub struct Numbers(atomic::AtomicU64);
+
+impl Numbers {
+    /// Starts with `first`.
+    pub const fn starting_at(first: u64) -> Numbers {
+        Numbers(atomic::AtomicU64::new(first))
+    }
+
+    /// The next number.
+    pub fn take(&self) -> u64 {
+        self.0.fetch_add(1, Ordering::Relaxed)
+    }
+}
+
 #[cfg(not(schedules))]
 mod real {
     use std::cell::Cell;
     use std::io;
     use std::thread::Builder;
 
+    use super::Numbers;
+
     pub use parking_lot::{Condvar, Mutex, MutexGuard, RwLock};
-    pub use std::sync::atomic::{
-        AtomicBool, AtomicI64, AtomicU32, AtomicU64, AtomicUsize, Ordering,
-    };
+    pub use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU32, AtomicU64, AtomicUsize};
 
     /// A small number of the calling thread, in the order in which threads first ask.
     #[inline]
@@ -59,8 +77,8 @@ mod real {
 
     #[cold]
     fn next_thread_number() -> usize {
-        static NEXT: AtomicUsize = AtomicUsize::new(0);
-        NEXT.fetch_add(1, Ordering::Relaxed)
+        static NUMBERS: Numbers = Numbers::starting_at(0);
+        NUMBERS.take() as usize
     }
 
     /// Starts a thread that nobody joins, with `stack` bytes of stack.

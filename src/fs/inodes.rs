@@ -13,7 +13,7 @@ use rustix::time::{ClockId, clock_gettime};
 
 use crate::device::{Device, Directory};
 use crate::io::{BlockDev, Edges};
-use crate::sync::{Arc, AtomicBool, AtomicI64, AtomicU64, Mutex, Ordering, RwLock};
+use crate::sync::{Arc, AtomicBool, AtomicI64, AtomicU64, Mutex, Numbers, Ordering, RwLock};
 
 /// Permission bits that a file can have; set-id bits mean nothing for a device and are not kept.
 const PERMISSIONS: u32 = 0o777;
@@ -181,8 +181,8 @@ thread_local! {
 }
 
 fn next_generation() -> u64 {
-    static NEXT: AtomicU64 = AtomicU64::new(1);
-    NEXT.fetch_add(1, Ordering::Relaxed)
+    static GENERATIONS: Numbers = Numbers::starting_at(1);
+    GENERATIONS.take()
 }
 
 impl Inodes {

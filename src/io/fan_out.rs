@@ -28,7 +28,12 @@ pub fn fan_out<T: Send>(
     }
 }
 
-/// Whether pieces are better carried out at the same time.
+/// Whether pieces are better carried out at the same time: where a device makes us wait, from two pieces on.
+///
+/// Measured on two processors (`cargo bench --bench machinery`), in turn and at once: pieces in the page cache never
+/// gain (2 of 64 KiB 6 and 11 us, 8 of 64 KiB 26 and 52 us, 8 of 256 KiB 109 and 141 us; only whole MiB do, 108
+/// and 89 us, at the price of a second processor), and keep both processors busy. A device that takes 75 us
+/// gains from the second piece on: 2 pieces 150 and 84 us, 16 pieces 1.2 ms and 0.12 ms.
 #[inline]
 pub fn worth_fanning(pieces: usize, waits: bool) -> bool {
     waits && pieces >= 2

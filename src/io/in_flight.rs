@@ -216,11 +216,11 @@ impl InFlight {
         }
     }
 
-    /// Whether nobody is inside something closed. The sums are not taken at one moment, so all of `finished` is read
-    /// before any of `started`: whoever is found to have finished is then found to have started as well, and each
-    /// request adds 0 or 1 to the difference. A difference of 0 means that nobody had started without having
-    /// finished when `started` was read; who came later went back. Read the other way round, one who comes in
-    /// and leaves between the sums would hide another who is still inside.
+    /// Whether nobody is inside. The sums are not taken at one moment, so all of `finished` is read before any of
+    /// `started`: whoever is found to have finished is then found to have started as well, and each request
+    /// adds 0 or 1 to the difference. A difference of 0 means that nobody had started without having finished
+    /// when `started` was read; while it is closed, who comes later goes back. Read the other way round, one who
+    /// comes in and leaves between the sums, because somebody opened it, would hide another who is still inside.
     pub fn is_empty(&self) -> bool {
         let finished = KINDS.map(|kind| self.sum(|cell| &cell.finished[kind as usize]));
         let started = KINDS.map(|kind| self.sum(|cell| &cell.started[kind as usize]));
