@@ -91,7 +91,10 @@ fn build(rows: &[RowSpec], access: Access) -> Result<Table, String> {
     let context = TableContext {
         kinds: KINDS,
         access,
-        number: DeviceNumber { major: 253, minor: 0 },
+        number: DeviceNumber {
+            major: 253,
+            minor: 0,
+        },
         opener: &Opener,
         events: Arc::new(Deaf),
     };
@@ -122,7 +125,10 @@ fn exercise(table: &Table, access: Access) {
     let end = table.len().0;
     let mut memory = vec![0; 64 * SECTOR_SIZE as usize];
     for row in table.rows() {
-        for at in [row.start().0, (row.start().0 + row.len().0).saturating_sub(7)] {
+        for at in [
+            row.start().0,
+            (row.start().0 + row.len().0).saturating_sub(7),
+        ] {
             let len = 64.min(end - at);
             let bytes = (len * SECTOR_SIZE) as usize;
             for op in 0..4 {

@@ -1,7 +1,7 @@
 //! Ordinary users, read-only devices, and files that somebody else writes.
 
 use crate::model::read;
-use crate::support::mount::{Mount, NOBODY, as_nobody, new_folder};
+use crate::support::mount::{Mount, NOBODY, as_nobody, new_folder, put_programs};
 use crate::support::tools::{self, word};
 use std::fs::{self, File, Permissions};
 use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt, chown};
@@ -40,8 +40,7 @@ fn an_ordinary_user_mounts_with_fusermount3() {
 fn an_ordinary_user_mounts_in_a_namespace_without_fusermount3() {
     let (folder, _) = new_folder();
     let at = folder.path();
-    fs::copy(env!("CARGO_BIN_EXE_dmfs"), at.join("dmfs")).unwrap();
-    std::os::unix::fs::symlink("dmfs", at.join("dmsetup")).unwrap();
+    put_programs(at);
     File::create(at.join("file"))
         .unwrap()
         .set_len(8 * MIB)
@@ -81,7 +80,11 @@ fn an_ordinary_user_mounts_in_a_namespace_without_fusermount3() {
         "
     );
     // The tools that lead there come from the system's path, which the session does not have.
-    let found = |tool: &str| tools::shell(&format!("command -v {tool}")).trim().to_owned();
+    let found = |tool: &str| {
+        tools::shell(&format!("command -v {tool}"))
+            .trim()
+            .to_owned()
+    };
     let mut words = as_nobody();
     words[0] = found("setpriv");
     words.push(found("unshare"));
@@ -206,7 +209,7 @@ fn a_second_writer_is_refused_and_the_first_is_named() {
 fn a_closed_fuse_device_is_explained() {
     // As an ordinary user without fusermount3 and outside a namespace there is no way in.
     let (folder, at) = new_folder();
-    fs::copy(env!("CARGO_BIN_EXE_dmfs"), folder.path().join("dmfs")).unwrap();
+    put_programs(folder.path());
     for path in [folder.path(), &folder.path().join("run"), &at] {
         chown(path, Some(NOBODY), Some(NOBODY)).unwrap();
     }

@@ -77,9 +77,7 @@ impl Mount {
             daemon: None,
             under: under.to_vec(),
         };
-        // A copy, because another user may have no way into the folder that it was built in.
-        fs::copy(env!("CARGO_BIN_EXE_dmfs"), mount.folder().join("dmfs")).unwrap();
-        symlink("dmfs", mount.folder().join("dmsetup")).unwrap();
+        put_programs(mount.folder());
         mount.run_daemon(words);
         mount
     }
@@ -341,6 +339,16 @@ pub fn as_nobody() -> Vec<String> {
     ["setpriv", "--reuid", &id, "--regid", &id, "--clear-groups"]
         .map(str::to_owned)
         .to_vec()
+}
+
+/// Puts dmfs and its other name into `folder`, where another user finds it too: there may be no way for
+/// him into the folder that it was built in.
+pub fn put_programs(folder: &Path) {
+    let (built, ours) = (env!("CARGO_BIN_EXE_dmfs"), folder.join("dmfs"));
+    if fs::hard_link(built, &ours).is_err() {
+        fs::copy(built, &ours).unwrap();
+    }
+    symlink("dmfs", folder.join("dmsetup")).unwrap();
 }
 
 /// A fresh folder with a runtime directory and a mount point.

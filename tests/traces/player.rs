@@ -54,10 +54,7 @@ pub fn targets_of(trace: &Trace) -> BTreeSet<String> {
                 Some(_) => type_of(line),
                 None => type_of(line.split_once(": ")?.1),
             })),
-            // An array is not a mapped device there, but its levels are the raid target's here.
-            What::Command { line, .. } if line.starts_with("mdadm ") => {
-                types.insert("raid".to_owned());
-            }
+            What::Command { line, .. } => types.extend(target_of_tool(line).map(str::to_owned)),
             _ => {}
         }
     }
@@ -87,6 +84,18 @@ pub fn is_list_of_tables(trace: &Trace) -> bool {
     })
 }
 
+/// The target that a userland tool stands on, where it stands on one.
+fn target_of_tool(line: &str) -> Option<&'static str> {
+    match line.split(' ').next()? {
+        "cryptsetup" => Some("crypt"),
+        "integritysetup" => Some("integrity"),
+        // An array is not a mapped device there, but its levels are the raid target's here.
+        "mdadm" => Some("raid"),
+        "veritysetup" => Some("verity"),
+        _ => None,
+    }
+}
+
 fn type_of(row: &str) -> Option<String> {
     row.split(' ').nth(2).map(str::to_owned)
 }
@@ -95,8 +104,10 @@ fn type_of(row: &str) -> Option<String> {
 pub fn play(trace: &Trace, folder: &Path, registered: &BTreeSet<String>) -> Outcome {
     let mount = Mount::start();
     let control = Control::connect(&mount);
+    let regular_file = mount.backing("passwd", 2 * SECTOR as u64);
     let mut player = Player {
         control,
+        regular_file,
         mount,
         folder,
         trace,
@@ -112,8 +123,12 @@ pub fn play(trace: &Trace, folder: &Path, registered: &BTreeSet<String>) -> Outc
     outcome
 }
 
+/// A regular file that a trace names; its length here is the same on every machine.
+const REGULAR_FILE: &str = "/etc/passwd";
+
 struct Player<'t> {
     mount: Mount,
+    regular_file: PathBuf,
     control: Control,
     folder: &'t Path,
     trace: &'t Trace,
@@ -253,6 +268,10 @@ impl Player<'_> {
                     self.message(&device, 0, message, &[], None);
                 }
             }
+            // What the tables left out would have written is missing.
+            What::ImageSha256 { .. } if self.outcome.steps_not_yet > 0 => {
+                self.outcome.steps_not_yet += 1;
+            }
             What::Save { image, sha256, .. } | What::ImageSha256 { image, sha256 } => {
                 let ours = self.hash_of(image);
                 self.same(sha256, &ours);
@@ -375,9 +394,9 @@ impl Player<'_> {
         let none = Refusal::default();
         let kernel = refusal.unwrap_or(&none);
         let ours = self.neutral(&said.err);
-        self.same(&self.with_major(&kernel.stderr), &ours);
+        self.same(&self.with_images(&kernel.stderr), &ours);
         if said.status.success() {
-            self.same(&self.with_major(&kernel.kernel), "");
+            self.same(&self.with_images(&kernel.kernel), "");
         } else {
             let readonly = options.iter().any(|option| option == "--readonly");
             let reply = self.control.try_load(name, readonly, &specs(&rows));
@@ -392,7 +411,7 @@ impl Player<'_> {
             .map(|line| format!("device-mapper: {line}\n"))
             .collect();
         let ours = self.neutral(&ours);
-        self.same(&self.with_major(kernel), &ours);
+        self.same(&self.with_images(kernel), &ours);
     }
 
     fn message(
@@ -588,8 +607,9 @@ impl Player<'_> {
     /// `{x}` as the path of image or device x.
     fn with_paths(&self, text: &str) -> String {
         let braces = Regex::new(r"\{([^{} ]+)\}").unwrap();
+        let text = text.replace(REGULAR_FILE, self.regular_file.to_str().unwrap());
         braces
-            .replace_all(text, |found: &Captures| {
+            .replace_all(&text, |found: &Captures| {
                 let name = &found[1];
                 match self.image(name) {
                     Some(path) => path.to_str().unwrap().to_owned(),
@@ -599,23 +619,18 @@ impl Player<'_> {
             .into_owned()
     }
 
-    /// The kernel's lines with our major number instead of its own, and images instead of its loop
-    /// devices.
-    fn with_major(&self, lines: &[String]) -> String {
-        let numbers = Regex::new(r"\b254:(\d+)\b").unwrap();
+    /// The kernel's lines with images instead of its loop devices.
+    fn with_images(&self, lines: &[String]) -> String {
         let loops = Regex::new(r"\bloop(\d+) too small").unwrap();
-        let text = joined(lines);
-        let major = self.control.mount.major;
-        let text = numbers.replace_all(&text, |found: &Captures| format!("{major}:{}", &found[1]));
         loops
-            .replace_all(&text, |found: &Captures| {
+            .replace_all(&joined(lines), |found: &Captures| {
                 let index: usize = found[1].parse().unwrap();
                 format!("{{{}}} too small", self.images[index].0)
             })
             .into_owned()
     }
 
-    /// Our text with `{x}` instead of paths and device numbers, as traces have it.
+    /// Our text as traces have it: `{x}` instead of paths and device numbers, their major number.
     fn neutral(&self, text: &str) -> String {
         let mut text = text.to_owned();
         for (name, path) in &self.images {
@@ -635,7 +650,11 @@ impl Player<'_> {
             match (names.get(&number), found.get(3)) {
                 (Some(name), Some(_)) => format!("{{{name}}}"),
                 (Some(name), None) => format!("({{{name}}})"),
-                (None, _) => found[0].to_owned(),
+                (None, _) => match number.strip_prefix(&format!("{}:", self.control.mount.major)) {
+                    // Ours is the kernel's major number, which depends on the machine.
+                    Some(minor) => format!("254:{minor}"),
+                    None => found[0].to_owned(),
+                },
             }
         })
         .into_owned()
