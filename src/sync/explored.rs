@@ -142,6 +142,8 @@ pub fn spawn_thread(
 }
 
 pub fn store_load_barrier() {
+    // Loom changes threads before an access, but not before a fence.
+    AtomicBool::new(false).load(Ordering::Relaxed);
     fence(Ordering::SeqCst);
 }
 

@@ -47,3 +47,21 @@ fn parts_and_whole_blocks_do_not_meet() {
 fn who_does_not_wait_does_not_meet_others_either() {
     explore_with(|edges, block| write(edges, block, true, true));
 }
+
+#[test]
+fn who_closes_the_file_does_not_let_others_at_a_block_that_is_held() {
+    explore(3, || {
+        let (edges, block) = (Arc::new(Edges::new()), Block::default());
+        let whole = {
+            let (edges, block) = (edges.clone(), block.clone());
+            thread::spawn(move || write(&edges, &block, false, false))
+        };
+        let closer = {
+            let edges = edges.clone();
+            thread::spawn(move || edges.reset_if_idle())
+        };
+        write(&edges, &block, true, false);
+        whole.join().unwrap();
+        closer.join().unwrap();
+    });
+}

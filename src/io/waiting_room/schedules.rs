@@ -5,7 +5,7 @@ use std::time::Duration;
 use loom::thread;
 
 use super::WaitingRoom;
-use crate::sync::{Arc, AtomicUsize, Ordering, explore};
+use crate::sync::{Arc, AtomicUsize, Condvar, Mutex, Ordering, explore};
 
 const LONG: Duration = Duration::from_secs(1_000_000);
 
@@ -59,5 +59,26 @@ fn a_job_that_comes_during_the_end_is_carried_out() {
         other.join().unwrap();
         assert!(room.shut_down(LONG));
         assert_eq!(done.load(Ordering::Relaxed), 1);
+    });
+}
+
+#[test]
+fn jobs_are_carried_out_before_the_room_is_closed() {
+    explore(2, || {
+        let room = WaitingRoom::new("explored", 1, LONG).unwrap();
+        let done = Arc::new((Mutex::new(0), Condvar::new()));
+        for _ in 0..2 {
+            let done = done.clone();
+            room.submit(Box::new(move || {
+                *done.0.lock() += 1;
+                done.1.notify_all();
+            }));
+        }
+        let mut count = done.0.lock();
+        while *count < 2 {
+            done.1.wait(&mut count);
+        }
+        drop(count);
+        assert!(room.shut_down(LONG));
     });
 }
