@@ -1,12 +1,18 @@
 //! Descriptors of one file: opened for reading, and for writing as soon as somebody writes.
 
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::thread;
+use std::time::Duration;
 
 use rustix::fs::{Mode, OFlags, open};
 
 use super::{Access, ioctl};
 use crate::io::Errno;
 use crate::sync::OnceLock;
+
+/// How often a claimed block device is tried again, and how long after.
+const N_CLAIMS: u32 = 5;
+const CLAIM_PAUSE: Duration = Duration::from_millis(10);
 
 /// One way into the file (through the page cache or around it): a descriptor for reading, and one for writing
 /// as soon as somebody writes.
@@ -77,7 +83,7 @@ pub(super) fn reopen(
 /// Opens a block device and claims it, for writing where that is possible: the claim belongs to the descriptor, a
 /// discard wants both in one, and the claim cannot pass from a first opener's to a later one's.
 pub(super) fn claim(place: BorrowedFd<'_>, access: Access) -> Result<(Channel, Access), Errno> {
-    let writable = Channel::open(place, Access::ReadWrite, OFlags::EXCL).and_then(|channel| {
+    let writable = claim_as(place, Access::ReadWrite).and_then(|channel| {
         // The kernel opens such a device for writing and refuses the writes.
         match ioctl::is_read_only(channel.reader())? {
             true => Err(Errno::ACCESS),
@@ -86,8 +92,20 @@ pub(super) fn claim(place: BorrowedFd<'_>, access: Access) -> Result<(Channel, A
     });
     match (writable, access) {
         (Err(errno), Access::ReadOnly) if errno != Errno::BUSY => {
-            Channel::open(place, access, OFlags::EXCL).map(|channel| (channel, access))
+            claim_as(place, access).map(|channel| (channel, access))
         }
         (opened, _) => opened,
     }
+}
+
+/// A child that another thread has forked keeps claims of ours that were given up meanwhile, until it calls exec:
+/// somebody who holds the device for that short a time is waited for.
+fn claim_as(place: BorrowedFd<'_>, access: Access) -> Result<Channel, Errno> {
+    for _ in 0..N_CLAIMS {
+        match Channel::open(place, access, OFlags::EXCL) {
+            Err(Errno::BUSY) => thread::sleep(CLAIM_PAUSE),
+            claimed => return claimed,
+        }
+    }
+    Channel::open(place, access, OFlags::EXCL)
 }

@@ -3,6 +3,9 @@
 use std::fs::File;
 use std::path::Path;
 
+use proptest::collection::vec;
+use proptest::prelude::{Strategy, any, prop_assert, prop_oneof, proptest};
+use proptest::test_runner::Config;
 use tempfile::TempDir;
 
 use crate::backing::{Access, Backing, BackingStore, OpenOptions};
@@ -152,4 +155,90 @@ fn limits_say_what_the_file_system_can_do() {
     assert!(on_disk.waits && on_disk.discard_granularity.is_power_of_two());
     assert!(!disk(disk_folder.path(), 64, false).limits().waits);
     assert!(!disk(memory_folder.path(), 64, true).limits().waits);
+}
+
+/// Sectors of the devices of the model test.
+const N_SECTORS: u64 = 200;
+
+#[derive(Clone, Debug)]
+enum Step {
+    Read { cut: usize },
+    Write { byte: u8, cut: usize, durable: bool },
+    Discard,
+    Zeroes { may_unmap: bool },
+    Flush,
+}
+
+fn steps() -> impl Strategy<Value = Vec<(u64, u64, Step)>> {
+    let step = prop_oneof![
+        any::<usize>().prop_map(|cut| Step::Read { cut }),
+        any::<(u8, usize, bool)>().prop_map(|(byte, cut, durable)| Step::Write {
+            byte,
+            cut,
+            durable
+        }),
+        proptest::strategy::Just(Step::Discard),
+        any::<bool>().prop_map(|may_unmap| Step::Zeroes { may_unmap }),
+        proptest::strategy::Just(Step::Flush),
+    ];
+    vec((0..N_SECTORS, 1..64_u64, step), 1..40)
+}
+
+fn play(dev: &dyn BlockDev, steps: &[(u64, u64, Step)]) -> Result<(), String> {
+    let mut model = vec![0; (N_SECTORS * 512) as usize];
+    for (number, (at, len, step)) in steps.iter().enumerate() {
+        let len = (*len).min(N_SECTORS - at);
+        let range = (at * 512) as usize..((at + len) * 512) as usize;
+        let (place, sectors) = (Sector(*at), Sectors(len));
+        let done = match step {
+            Step::Read { cut } => {
+                let mut bytes = vec![0xee; range.len()];
+                let (a, b) = bytes.split_at_mut(cut % range.len());
+                let read = dev.submit(Request::read(place, ReadBuf::from_pieces(vec![a, b])));
+                if bytes != model[range] {
+                    return Err(format!("step {number} reads something else"));
+                }
+                read
+            }
+            Step::Write { byte, cut, durable } => {
+                let bytes: Vec<u8> = range.clone().map(|i| byte ^ (i / 512) as u8).collect();
+                let (a, b) = bytes.split_at(cut % range.len());
+                let mut request = Request::write(place, WriteBuf::from_pieces(vec![a, b]));
+                request.flags.fua = *durable;
+                model[range].copy_from_slice(&bytes);
+                dev.submit(request)
+            }
+            Step::Discard => {
+                model[range].fill(0);
+                dev.submit(Request::discard(place, sectors))
+            }
+            Step::Zeroes { may_unmap } => {
+                model[range].fill(0);
+                dev.submit(Request::write_zeroes(place, sectors, *may_unmap))
+            }
+            Step::Flush => dev.submit(Request::flush()),
+        };
+        done.map_err(|error| format!("step {number}: {error}"))?;
+    }
+    if contents(dev) != model {
+        return Err("something else is there in the end".into());
+    }
+    Ok(())
+}
+
+proptest! {
+    #![proptest_config(Config { cases: 32, ..Config::default() })]
+
+    #[test]
+    fn every_kind_of_backing_is_a_row_of_sectors(steps in steps()) {
+        for folder in folders() {
+            for direct in [false, true] {
+                let played = play(&*disk(folder.path(), N_SECTORS, direct), &steps);
+                prop_assert!(played.is_ok(), "{played:?}, direct {direct}");
+            }
+        }
+        let memory = BackingStore::new(240).memory("100K", Access::ReadWrite).unwrap();
+        let played = play(&*memory, &steps);
+        prop_assert!(played.is_ok(), "{played:?}, memory");
+    }
 }
