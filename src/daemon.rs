@@ -324,23 +324,29 @@ impl Daemon {
         if devices.len() > MOST_SHOWN {
             writeln!(out, "  ... and {} more", devices.len() - MOST_SHOWN)?;
         }
-        let example = devices
-            .first()
-            .map_or_else(|| "NAME".to_owned(), |device| device.name());
         let program = program_name();
-        writeln!(out, "\nEach is a file that is the disk:")?;
-        writeln!(
-            out,
-            "  {program} --mount {mountpoint} table         what each is made of"
-        )?;
-        writeln!(
-            out,
-            "  mkfs.ext4 {mountpoint}/{example}             a plain file: no loop device needed"
-        )?;
-        writeln!(
-            out,
-            "  {program} --mount {mountpoint} attach {example}   a loop device over it (root)"
-        )?;
+        match devices.iter().min_by_key(|device| device.id()) {
+            None => writeln!(
+                out,
+                "\nTo make one:\n  {program} --mount {mountpoint} create NAME --table '0 131072 linear FILE 0'"
+            )?,
+            Some(first) => {
+                let name = first.name();
+                writeln!(out, "\nEach is a file that is the disk:")?;
+                writeln!(
+                    out,
+                    "  {program} --mount {mountpoint} table          what each is made of"
+                )?;
+                writeln!(
+                    out,
+                    "  mkfs.ext4 {mountpoint}/{name}          a plain file: no loop device needed"
+                )?;
+                writeln!(
+                    out,
+                    "  {program} --mount {mountpoint} attach {name}  a loop device over it (root)"
+                )?;
+            }
+        }
         match options.background {
             true => writeln!(out, "\nTo end it: {program} umount {mountpoint}")?,
             false => writeln!(

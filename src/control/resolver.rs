@@ -206,7 +206,7 @@ impl Held {
     fn open(device: Arc<Device>, registry: Arc<Registry>) -> Result<Held, OpenError> {
         registry
             .open(&device)
-            .map_err(|errno| refuse(errno, "a device that is not being removed"))?;
+            .map_err(|errno| refuse(errno, "it is being removed"))?;
         Ok(Held { device, registry })
     }
 }

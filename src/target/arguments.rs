@@ -197,7 +197,10 @@ impl<'a> BuildArgs<'a> {
             .open(word, self.access)
             .map_err(|error| BuildError {
                 errno: error.errno,
-                ..self.refuse_last(text, error.reason)
+                ..self.refuse_last(
+                    text,
+                    format!("a device that can be opened ({})", error.reason),
+                )
             })
     }
 
