@@ -3,8 +3,7 @@
 //! One process runs one verb: [`arguments`] takes the line apart by the lists in [`definitions`], a
 //! [`session::Session`] connects to the mount's daemon, and [`verbs`] do on the wire what libdm does.
 //! What they print, and where, is dmsetup's; `dmfs` adds the reason of a failure before dmsetup's line.
-//! Verbs speak [`crate::control::protocol`] only; [`report`], [`tree`], [`names`], [`concise`] and
-//! [`table_text`] are pure.
+//! Verbs speak [`crate::control::protocol`] only; [`report`], [`tree`] and [`names`] are pure.
 
 use std::ffi::OsString;
 use std::io::Write;
@@ -21,14 +20,12 @@ use crate::control::protocol::mount::MountOptions;
 
 pub mod arguments;
 pub mod client;
-pub mod concise;
 pub mod definitions;
 pub mod help;
 pub mod names;
 pub mod paths;
 pub mod report;
 pub mod session;
-pub mod table_text;
 pub mod task;
 pub mod tree;
 pub mod verbs;

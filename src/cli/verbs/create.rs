@@ -3,13 +3,13 @@
 use std::fs;
 use std::io::Read;
 
-use crate::cli::concise;
 use crate::cli::names::{Subject, refuse_slash, to_stored};
 use crate::cli::session::{Failure, Outcome, Session};
-use crate::cli::table_text::{self, TableTextError};
 use crate::cli::task::{Kind, Task};
+use crate::control::protocol::concise;
 use crate::control::protocol::dm_ioctl::payload::TargetSpec;
 use crate::control::protocol::dm_ioctl::{DevNo, Flags};
+use crate::control::protocol::table_text::{self, TableTextError};
 
 /// What `create` needs to know of one device.
 pub struct NewDevice {

@@ -9,9 +9,9 @@ use serde_json::{Value, json};
 use super::info::{info_block, when_verbose};
 use super::slots::simple;
 use crate::cli::arguments::{Style, atoi};
-use crate::cli::concise;
 use crate::cli::session::{Failure, Outcome, Session};
 use crate::cli::task::{Answer, Kind, Task};
+use crate::control::protocol::concise;
 use crate::control::protocol::dm_ioctl::Flags;
 use crate::control::protocol::dm_ioctl::payload::{
     TargetSpec, message as message_payload, read_reply, read_rows, text,

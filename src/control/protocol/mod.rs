@@ -4,6 +4,7 @@
 //! written: they check every bound, allocate nothing before a length was compared with its limit, and
 //! answer with a typed error instead of panicking. `docs/protocol.md` holds the byte tables.
 //!
+//! - [`concise`], [`table_text`]: devices and tables as text, as dmsetup reads them.
 //! - [`dm_ioctl`]: `struct dm_ioctl` and the payload of each command, as the kernel defines them.
 //! - [`frame`]: how such a transaction, or a JSON one, travels over a Unix stream socket.
 //! - [`json`]: requests that the kernel's interface has no word for.
