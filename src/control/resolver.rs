@@ -78,10 +78,10 @@ impl Resolver {
             let rest = path.strip_prefix(folder).ok()?;
             self.registry.by_name(rest.to_str()?)
         };
-        let mount = self.registry.mount()?;
-        named(path, &mount.path)
-            .or_else(|| named(&path.canonicalize().ok()?, &mount.path))
-            .or_else(|| named(path, Path::new("/dev/mapper")).filter(|_| !path.exists()))
+        let in_mount = self.registry.mount().and_then(|mount| {
+            named(path, &mount.path).or_else(|| named(&path.canonicalize().ok()?, &mount.path))
+        });
+        in_mount.or_else(|| named(path, Path::new("/dev/mapper")).filter(|_| !path.exists()))
     }
 
     /// The mapped device under the loop device at `path`, if there is one, and the loop device's number.
