@@ -118,6 +118,16 @@ pub struct Rules {
     pub always_writeable: bool,
 }
 
+impl Rules {
+    /// A kind that may stand anywhere.
+    pub const NONE: Rules = Rules {
+        singleton: false,
+        immutable: false,
+        wildcard: false,
+        always_writeable: false,
+    };
+}
+
 /// A row that the model test builds and plays at random.
 #[derive(Clone, Copy, Debug)]
 pub struct ModelRow {

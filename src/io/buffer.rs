@@ -5,62 +5,102 @@ use std::io::{IoSlice, IoSliceMut};
 
 use crate::unit::Bytes;
 
-/// Memory that a read fills.
+/// Memory of a request, in one or several pieces.
 #[derive(Debug)]
-pub struct ReadBuf<'a>(Pieces<&'a mut [u8]>);
+pub struct Buffer<P>(Pieces<P>);
+
+/// Memory that a read fills.
+pub type ReadBuf<'a> = Buffer<&'a mut [u8]>;
 
 /// Memory that a write stores.
-#[derive(Debug)]
-pub struct WriteBuf<'a>(Pieces<&'a [u8]>);
+pub type WriteBuf<'a> = Buffer<&'a [u8]>;
 
 #[derive(Debug)]
-enum Pieces<T> {
-    One(T),
-    Many(Vec<T>),
+enum Pieces<P> {
+    One(P),
+    Many(Vec<P>),
 }
 
-impl<'a> ReadBuf<'a> {
+/// One contiguous piece of a buffer: a slice, shared or not.
+pub trait Piece: AsRef<[u8]> + Default {
+    /// The first `len` bytes and the rest; `len` is not more than the length.
+    fn cut(self, len: usize) -> (Self, Self);
+}
+
+impl Piece for &mut [u8] {
+    #[inline]
+    fn cut(self, len: usize) -> (Self, Self) {
+        self.split_at_mut(len)
+    }
+}
+
+impl Piece for &[u8] {
+    #[inline]
+    fn cut(self, len: usize) -> (Self, Self) {
+        self.split_at(len)
+    }
+}
+
+impl<P: Piece> Buffer<P> {
     /// One contiguous piece.
     #[inline]
-    pub fn new(bytes: &'a mut [u8]) -> ReadBuf<'a> {
-        ReadBuf(Pieces::One(bytes))
+    pub fn new(bytes: P) -> Buffer<P> {
+        Buffer(Pieces::One(bytes))
     }
 
-    /// Several pieces, filled in order.
-    pub fn from_pieces(pieces: Vec<&'a mut [u8]>) -> ReadBuf<'a> {
-        ReadBuf(Pieces::Many(pieces))
+    /// Several pieces, in order.
+    pub fn from_pieces(pieces: Vec<P>) -> Buffer<P> {
+        Buffer(Pieces::Many(pieces))
     }
 
-    /// How much fits.
+    /// How much there is.
     #[inline]
     pub fn len(&self) -> Bytes {
         match &self.0 {
-            Pieces::One(bytes) => Bytes(bytes.len() as u64),
-            Pieces::Many(pieces) => Bytes(pieces.iter().map(|piece| piece.len() as u64).sum()),
+            Pieces::One(bytes) => Bytes(bytes.as_ref().len() as u64),
+            Pieces::Many(pieces) => {
+                Bytes(pieces.iter().map(|piece| piece.as_ref().len() as u64).sum())
+            }
         }
     }
 
-    /// True where nothing fits.
+    /// True where there is nothing.
     pub fn is_empty(&self) -> bool {
         self.len().0 == 0
     }
 
     /// The first `len` bytes and the rest; all and nothing where `len` is not less than the length.
-    pub fn split_at(self, len: Bytes) -> (ReadBuf<'a>, ReadBuf<'a>) {
+    pub fn split_at(self, len: Bytes) -> (Buffer<P>, Buffer<P>) {
         match self.0 {
             Pieces::One(bytes) => {
-                let middle = bytes.len().min(len.0 as usize);
-                let (first, rest) = bytes.split_at_mut(middle);
-                (ReadBuf::new(first), ReadBuf::new(rest))
+                let middle = bytes.as_ref().len().min(len.0 as usize);
+                let (first, rest) = bytes.cut(middle);
+                (Buffer::new(first), Buffer::new(rest))
             }
             Pieces::Many(pieces) => {
-                let (first, rest) =
-                    split_pieces(pieces, len, |piece, middle| piece.split_at_mut(middle));
-                (ReadBuf::from_pieces(first), ReadBuf::from_pieces(rest))
+                let (first, rest) = cut_pieces(pieces, len);
+                (Buffer::from_pieces(first), Buffer::from_pieces(rest))
             }
         }
     }
 
+    /// The pieces themselves.
+    pub fn into_pieces(self) -> Vec<P> {
+        match self.0 {
+            Pieces::One(bytes) => vec![bytes],
+            Pieces::Many(pieces) => pieces,
+        }
+    }
+}
+
+impl<P: Piece> Default for Buffer<P> {
+    /// Nothing.
+    fn default() -> Buffer<P> {
+        Buffer::new(P::default())
+    }
+}
+
+impl ReadBuf<'_> {
     /// The same memory, borrowed for a shorter time.
     #[inline]
     pub fn reborrow(&mut self) -> ReadBuf<'_> {
@@ -104,69 +144,9 @@ impl<'a> ReadBuf<'a> {
                 .collect(),
         }
     }
-
-    /// The pieces themselves.
-    pub fn into_pieces(self) -> Vec<&'a mut [u8]> {
-        match self.0 {
-            Pieces::One(bytes) => vec![bytes],
-            Pieces::Many(pieces) => pieces,
-        }
-    }
-}
-
-impl Default for ReadBuf<'_> {
-    fn default() -> Self {
-        ReadBuf::new(&mut [])
-    }
-}
-
-impl Default for WriteBuf<'_> {
-    fn default() -> Self {
-        WriteBuf::new(&[])
-    }
 }
 
 impl<'a> WriteBuf<'a> {
-    /// One contiguous piece.
-    #[inline]
-    pub fn new(bytes: &'a [u8]) -> WriteBuf<'a> {
-        WriteBuf(Pieces::One(bytes))
-    }
-
-    /// Several pieces, stored in order.
-    pub fn from_pieces(pieces: Vec<&'a [u8]>) -> WriteBuf<'a> {
-        WriteBuf(Pieces::Many(pieces))
-    }
-
-    /// How much there is.
-    #[inline]
-    pub fn len(&self) -> Bytes {
-        match &self.0 {
-            Pieces::One(bytes) => Bytes(bytes.len() as u64),
-            Pieces::Many(pieces) => Bytes(pieces.iter().map(|piece| piece.len() as u64).sum()),
-        }
-    }
-
-    /// True where there is nothing.
-    pub fn is_empty(&self) -> bool {
-        self.len().0 == 0
-    }
-
-    /// The first `len` bytes and the rest; all and nothing where `len` is not less than the length.
-    pub fn split_at(self, len: Bytes) -> (WriteBuf<'a>, WriteBuf<'a>) {
-        match self.0 {
-            Pieces::One(bytes) => {
-                let (first, rest) = bytes.split_at(bytes.len().min(len.0 as usize));
-                (WriteBuf::new(first), WriteBuf::new(rest))
-            }
-            Pieces::Many(pieces) => {
-                let (first, rest) =
-                    split_pieces(pieces, len, |piece, middle| piece.split_at(middle));
-                (WriteBuf::from_pieces(first), WriteBuf::from_pieces(rest))
-            }
-        }
-    }
-
     /// The same data, borrowed for a shorter time.
     #[inline]
     pub fn reborrow(&self) -> WriteBuf<'_> {
@@ -200,21 +180,9 @@ impl<'a> WriteBuf<'a> {
             Pieces::Many(pieces) => pieces.iter().map(|piece| IoSlice::new(piece)).collect(),
         }
     }
-
-    /// The pieces themselves.
-    pub fn into_pieces(self) -> Vec<&'a [u8]> {
-        match self.0 {
-            Pieces::One(bytes) => vec![bytes],
-            Pieces::Many(pieces) => pieces,
-        }
-    }
 }
 
-fn split_pieces<T: AsRef<[u8]>>(
-    pieces: Vec<T>,
-    len: Bytes,
-    split: impl Fn(T, usize) -> (T, T),
-) -> (Vec<T>, Vec<T>) {
+fn cut_pieces<P: Piece>(pieces: Vec<P>, len: Bytes) -> (Vec<P>, Vec<P>) {
     let mut left = len.0 as usize;
     let (mut first, mut rest) = (Vec::new(), Vec::new());
     for piece in pieces {
@@ -225,7 +193,7 @@ fn split_pieces<T: AsRef<[u8]>>(
         } else if left == 0 {
             rest.push(piece);
         } else {
-            let (head, tail) = split(piece, left);
+            let (head, tail) = piece.cut(left);
             left = 0;
             first.push(head);
             rest.push(tail);

@@ -17,7 +17,7 @@ mod range_lock;
 mod request;
 mod waiting_room;
 
-pub use buffer::{ReadBuf, WriteBuf};
+pub use buffer::{Buffer, Piece, ReadBuf, WriteBuf};
 pub use dev_ref::{DevRef, DeviceNumber, OpenDevice};
 pub use edges::{EdgeGuard, Edges};
 pub use error::{Errno, IoError, IoResult};

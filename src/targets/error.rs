@@ -15,10 +15,8 @@ pub static KIND: TargetKind = TargetKind {
     summary: "fails every request",
     syntax: "error [<dev> <offset>]",
     rules: Rules {
-        singleton: false,
-        immutable: false,
         wildcard: true,
-        always_writeable: false,
+        ..Rules::NONE
     },
     build,
     model: &[ModelRow {

@@ -14,12 +14,7 @@ pub static KIND: TargetKind = TargetKind {
     version: [1, 4, 0],
     summary: "a stretch of a device",
     syntax: "linear <dev> <offset>",
-    rules: Rules {
-        singleton: false,
-        immutable: false,
-        wildcard: false,
-        always_writeable: false,
-    },
+    rules: Rules::NONE,
     build,
     model: &[ModelRow {
         len: 1000,

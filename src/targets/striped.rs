@@ -3,9 +3,7 @@
 //! Keeps nothing on disk. A request over several chunks goes to each stripe as one (vectored) request: the
 //! chunks of a stripe lie one after the other there. An I/O error marks its stripe `D` in the status.
 
-use crate::io::{
-    DevRef, Extent, Flags, IoError, IoResult, Limits, Op, ReadBuf, Request, WriteBuf, fan_out,
-};
+use crate::io::{Buffer, DevRef, Extent, IoError, IoResult, Limits, Op, Piece, Request, fan_out};
 use crate::sync::{Arc, AtomicU32, Ordering};
 use crate::target::{
     Behaviour, BuildArgs, BuildError, EventSink, ModelRow, Naming, Rules, Target, TargetKind,
@@ -18,12 +16,7 @@ pub static KIND: TargetKind = TargetKind {
     version: [1, 6, 0],
     summary: "chunks dealt over several devices in turn",
     syntax: "striped <#stripes> <chunk_sectors> [<dev> <offset>]{#stripes}",
-    rules: Rules {
-        singleton: false,
-        immutable: false,
-        wildcard: false,
-        always_writeable: false,
-    },
+    rules: Rules::NONE,
     build,
     model: &[
         ModelRow {
@@ -173,75 +166,49 @@ impl Striped {
         }))
     }
 
-    fn submit_read(&self, at: Sector, end: Sector, buffer: ReadBuf<'_>, flags: Flags) -> IoResult {
-        let mut shares = self.shares();
-        let mut rest = buffer;
-        self.deal(at, end, |stripe, sector, len| {
-            let (piece, after) = std::mem::take(&mut rest).split_at(len.to_bytes());
-            shares[stripe].add(sector, piece.into_pieces());
-            rest = after;
-        });
-        self.submit_all(
-            shares
-                .into_iter()
-                .enumerate()
-                .filter_map(|(stripe, share)| {
-                    let buffer = ReadBuf::from_pieces(share.pieces);
-                    share
-                        .at
-                        .map(|at| (stripe, Request::read(at, buffer).with_flags(flags)))
-                }),
-        )
-    }
-
-    fn submit_write(
+    /// Deals a buffer for `[at, end)` over the stripes: what each gets is in one piece of its device.
+    fn share_out<P: Piece>(
         &self,
         at: Sector,
         end: Sector,
-        buffer: WriteBuf<'_>,
-        flags: Flags,
-    ) -> IoResult {
-        let mut shares = self.shares();
+        buffer: Buffer<P>,
+    ) -> impl Iterator<Item = Share<P>> {
+        let mut shares: Vec<Share<P>> = (0..self.stripes.len()).map(Share::new).collect();
         let mut rest = buffer;
         self.deal(at, end, |stripe, sector, len| {
             let (piece, after) = std::mem::take(&mut rest).split_at(len.to_bytes());
             shares[stripe].add(sector, piece.into_pieces());
             rest = after;
         });
-        self.submit_all(
-            shares
-                .into_iter()
-                .enumerate()
-                .filter_map(|(stripe, share)| {
-                    let buffer = WriteBuf::from_pieces(share.pieces);
-                    share
-                        .at
-                        .map(|at| (stripe, Request::write(at, buffer).with_flags(flags)))
-                }),
-        )
-    }
-
-    fn shares<T>(&self) -> Vec<Share<T>> {
-        self.stripes
-            .iter()
-            .map(|_| Share {
-                at: None,
-                pieces: Vec::new(),
-            })
-            .collect()
+        shares.into_iter().filter(|share| !share.pieces.is_empty())
     }
 }
 
 /// What one stripe gets of a request: where it begins there, and its data in pieces.
-struct Share<T> {
-    at: Option<Sector>,
-    pieces: Vec<T>,
+struct Share<P> {
+    stripe: usize,
+    at: Sector,
+    pieces: Vec<P>,
 }
 
-impl<T> Share<T> {
-    fn add(&mut self, at: Sector, pieces: Vec<T>) {
-        self.at.get_or_insert(at);
+impl<P: Piece> Share<P> {
+    fn new(stripe: usize) -> Share<P> {
+        Share {
+            stripe,
+            at: Sector(0),
+            pieces: Vec::new(),
+        }
+    }
+
+    fn add(&mut self, at: Sector, pieces: Vec<P>) {
+        if self.pieces.is_empty() {
+            self.at = at;
+        }
         self.pieces.extend(pieces);
+    }
+
+    fn request<'d>(self, make: impl Fn(Sector, Buffer<P>) -> Request<'d>) -> (usize, Request<'d>) {
+        (self.stripe, make(self.at, Buffer::from_pieces(self.pieces)))
     }
 }
 
@@ -254,8 +221,12 @@ impl Target for Striped {
             return self.submit_to(stripe, request);
         }
         match request.op {
-            Op::Read(buffer) => self.submit_read(at, end, buffer, flags),
-            Op::Write(buffer) => self.submit_write(at, end, buffer, flags),
+            Op::Read(buffer) => self.submit_all(self.share_out(at, end, buffer).map(|share| {
+                share.request(|at, buffer| Request::read(at, buffer).with_flags(flags))
+            })),
+            Op::Write(buffer) => self.submit_all(self.share_out(at, end, buffer).map(|share| {
+                share.request(|at, buffer| Request::write(at, buffer).with_flags(flags))
+            })),
             Op::Discard => self.submit_range(at, end, |at, len| {
                 Request::discard(at, len).with_flags(flags)
             }),

@@ -15,12 +15,7 @@ pub static KIND: TargetKind = TargetKind {
     version: [1, 1, 0],
     summary: "one stripe of a striped device",
     syntax: "unstriped <#stripes> <chunk_sectors> <stripe#> <dev> <offset>",
-    rules: Rules {
-        singleton: false,
-        immutable: false,
-        wildcard: false,
-        always_writeable: false,
-    },
+    rules: Rules::NONE,
     build,
     model: &[
         ModelRow {

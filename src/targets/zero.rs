@@ -14,12 +14,7 @@ pub static KIND: TargetKind = TargetKind {
     version: [1, 2, 0],
     summary: "reads zeroes, drops writes",
     syntax: "zero",
-    rules: Rules {
-        singleton: false,
-        immutable: false,
-        wildcard: false,
-        always_writeable: false,
-    },
+    rules: Rules::NONE,
     build,
     model: &[ModelRow {
         len: 512,
