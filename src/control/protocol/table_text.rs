@@ -132,8 +132,6 @@ mod tests {
     #![allow(clippy::unwrap_used)]
     use super::{TableLine, parse};
     use proptest::prelude::{any, prop_assert, proptest};
-    use std::time::{Duration, Instant};
-
     fn row(line_number: usize, start: u64, length: u64, target: &str, params: &str) -> TableLine {
         TableLine {
             line_number,
@@ -195,17 +193,11 @@ mod tests {
     }
 
     #[test]
-    fn a_hundred_thousand_rows_are_read_at_once() {
+    fn a_hundred_thousand_rows_are_read() {
         let text: String = (0..100_000)
             .map(|at| format!("{} 8 linear /dev/loop0 {at}\n", at * 8))
             .collect();
-        let begun = Instant::now();
         assert_eq!(parse(&text, "").unwrap().len(), 100_000);
-        assert!(
-            begun.elapsed() < Duration::from_secs(1),
-            "took {:?}",
-            begun.elapsed()
-        );
     }
 
     proptest! {
