@@ -19,7 +19,7 @@ use crate::target::{EventSink, TargetKind};
 /// Minor numbers are 20 bits wide, as the kernel's.
 const MAX_MINOR: u32 = (1 << 20) - 1;
 /// The most devices stacked on one another: a request descends them by recursion.
-const MAX_STACK_DEPTH: usize = 128;
+pub(super) const MAX_STACK_DEPTH: usize = 128;
 /// The first permanent number: 1 is the mount's own folder.
 const FIRST_ID: u64 = 2;
 

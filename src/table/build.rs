@@ -96,7 +96,7 @@ fn add_row(before: &[Row], spec: &RowSpec, context: &TableContext<'_>) -> Result
         expected: Some(expected.into()),
         ..refuse_row(context, text)
     };
-    if let Some(single) = before.iter().find(|row| row.kind.rules.singleton) {
+    if let Some(single) = before.first().filter(|row| row.kind.rules.singleton) {
         let text = format!(
             "target type {} must appear alone in table",
             single.kind.name

@@ -7,10 +7,10 @@ use std::path::{Path, PathBuf};
 
 use super::read::{Draft, DraftDevice, DraftFile, DraftTable, Text};
 use super::report::{Errors, Report};
-use super::sizes::{NoEvents, Sizes, tidy};
+use super::sizes::{NoEvents, Sizes, Stacking, tidy};
 use super::{Config, DeviceSpec, FileSpec, MAPPER_FOLDER, MAX_MINOR, MAX_NAME, MAX_UUID, Terms};
 use crate::control::Refusal;
-use crate::control::registry::check_name;
+use crate::control::registry::{MAX_STACK_DEPTH, check_name};
 use crate::io::DeviceNumber;
 use crate::sync::Arc;
 use crate::table::{RowSpec, Table, TableContext, TableError};
@@ -25,8 +25,7 @@ pub(super) fn examine<'t>(
     mut report: Report<'t>,
 ) -> Result<Config, Errors> {
     let planned = planned_files(&draft.files, folder, &mut report);
-    let mut sizes = Sizes::new(folder, planned);
-    sizes.later = later_devices(&draft.devices);
+    let mut sizes = Sizes::new(folder, planned, stacking(&draft.devices));
     let mut claims = Claims::default();
     let mut devices = Vec::with_capacity(draft.devices.len());
     for device in &draft.devices {
@@ -37,7 +36,10 @@ pub(super) fn examine<'t>(
         });
         let table = check_table(device, number, &sizes, terms, &mut report);
         let Some(name) = &device.name else { continue };
-        sizes.add(&name.text, number, table.as_ref());
+        if sizes.add(&name.text, number, table.as_ref()) > MAX_STACK_DEPTH {
+            let text = format!("expected at most {MAX_STACK_DEPTH} devices on one another");
+            report.at(device.offset, format!("{}: {text}", device.title));
+        }
         devices.push(DeviceSpec {
             place: device.offset.map(|offset| report.place(offset)),
             name: name.text.clone(),
@@ -122,24 +124,12 @@ fn file_mistake(path: &Path, file: &DraftFile) -> Option<String> {
     (len != size.0).then(|| format!("is there with {len} bytes: expected {size} bytes, or no file"))
 }
 
-/// Why each device cannot be used by those before it, by name.
-fn later_devices(devices: &[DraftDevice<'_>]) -> HashMap<String, String> {
-    let named = || {
-        devices
-            .iter()
-            .filter_map(|device| Some((device.name.as_ref()?.text.as_str(), device)))
-    };
-    let below: HashMap<&str, HashSet<String>> = named()
-        .map(|(name, device)| (name, devices_below(device)))
-        .collect();
-    let later = named().map(|(name, _)| {
-        let expected = match cycle(name, &below) {
-            Some(cycle) => format!("a device that does not lie on itself ({cycle})"),
-            None => format!("a device defined before this one ({name} comes later)"),
-        };
-        (name.to_owned(), expected)
-    });
-    later.collect()
+/// Which device's table names which, as far as they have names.
+fn stacking(devices: &[DraftDevice<'_>]) -> Stacking {
+    let named = devices
+        .iter()
+        .filter_map(|device| Some((device.name.as_ref()?.text.clone(), devices_below(device))));
+    Stacking(named.collect())
 }
 
 /// The devices of this mount that a device's table names.
@@ -149,32 +139,6 @@ fn devices_below(device: &DraftDevice<'_>) -> HashSet<String> {
     words
         .filter_map(|word| word.strip_prefix(MAPPER_FOLDER).map(str::to_owned))
         .collect()
-}
-
-/// The way from `name` down to itself, where there is one.
-fn cycle(name: &str, below: &HashMap<&str, HashSet<String>>) -> Option<String> {
-    let mut came_from: HashMap<&str, &str> = HashMap::new();
-    let mut open = vec![name];
-    while let Some(at) = open.pop() {
-        for next in below.get(at).into_iter().flatten() {
-            if next == name {
-                let mut way = vec![name];
-                let mut step = at;
-                while step != name {
-                    way.push(step);
-                    step = came_from.get(step).copied().unwrap_or(name);
-                }
-                way.push(name);
-                way.reverse();
-                return Some(way.join(" on "));
-            }
-            if !came_from.contains_key(next.as_str()) {
-                came_from.insert(next, at);
-                open.push(next);
-            }
-        }
-    }
-    None
 }
 
 /// What can be there once only, and where it was first.

@@ -4,7 +4,7 @@
 //! the real devices would refuse it.
 
 use std::cell::RefCell;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
@@ -28,8 +28,7 @@ pub(super) struct Sizes<'a> {
     planned: HashMap<PathBuf, Bytes>,
     /// The devices before the one that is being checked.
     devices: HashMap<String, Known>,
-    /// Why a device further down, or the one that is being checked, cannot be used: what is expected instead.
-    pub later: HashMap<String, String>,
+    stacking: Stacking,
     opened: RefCell<HashMap<String, Arc<OpenDevice>>>,
     /// Lengths of memory devices by name.
     memory: RefCell<HashMap<String, Bytes>>,
@@ -39,6 +38,51 @@ pub(super) struct Sizes<'a> {
 struct Known {
     number: Option<DeviceNumber>,
     dev: OfLength,
+    /// How many devices lie on one another here, with this one.
+    depth: usize,
+}
+
+/// The devices of the file, and those that each names in its table.
+#[derive(Default)]
+pub(super) struct Stacking(pub HashMap<String, HashSet<String>>);
+
+impl Stacking {
+    /// Why the device `name` is not there yet.
+    fn why_missing(&self, name: &str) -> String {
+        if !self.0.contains_key(name) {
+            return "no device of this mount has this name".into();
+        }
+        match self.cycle(name) {
+            Some(cycle) => format!("it would lie on itself: {cycle}"),
+            None => "it is defined further down".into(),
+        }
+    }
+
+    /// The way from `name` down to itself, where there is one.
+    fn cycle(&self, name: &str) -> Option<String> {
+        let mut came_from: HashMap<&str, &str> = HashMap::new();
+        let mut open = vec![name];
+        while let Some(at) = open.pop() {
+            for next in self.0.get(at).into_iter().flatten() {
+                if next == name {
+                    let mut way = vec![name];
+                    let mut step = at;
+                    while step != name {
+                        way.push(step);
+                        step = came_from.get(step).copied().unwrap_or(name);
+                    }
+                    way.push(name);
+                    way.reverse();
+                    return Some(way.join(" on "));
+                }
+                if !came_from.contains_key(next.as_str()) {
+                    came_from.insert(next, at);
+                    open.push(next);
+                }
+            }
+        }
+        None
+    }
 }
 
 /// A device of a length, and nothing else.
@@ -61,20 +105,29 @@ pub(super) fn tidy(folder: &Path, path: &Path) -> PathBuf {
 }
 
 impl<'a> Sizes<'a> {
-    pub(super) fn new(folder: &'a Path, planned: HashMap<PathBuf, Bytes>) -> Sizes<'a> {
+    pub(super) fn new(
+        folder: &'a Path,
+        planned: HashMap<PathBuf, Bytes>,
+        stacking: Stacking,
+    ) -> Sizes<'a> {
         Sizes {
             folder,
             planned,
             devices: HashMap::new(),
-            later: HashMap::new(),
+            stacking,
             opened: RefCell::default(),
             memory: RefCell::default(),
         }
     }
 
     /// From now on there is the device `name`, with `table`. A device without one has no length, and so fits
-    /// every use.
-    pub(super) fn add(&mut self, name: &str, number: Option<DeviceNumber>, table: Option<&Table>) {
+    /// every use. Gives how many devices lie on one another now, with this one.
+    pub(super) fn add(
+        &mut self,
+        name: &str,
+        number: Option<DeviceNumber>,
+        table: Option<&Table>,
+    ) -> usize {
         let dev = match table {
             Some(table) => OfLength {
                 len: table.len(),
@@ -82,8 +135,12 @@ impl<'a> Sizes<'a> {
             },
             None => OfLength::new(Sectors::ZERO),
         };
-        self.later.remove(name);
-        self.devices.insert(name.to_owned(), Known { number, dev });
+        let below = self.stacking.0.get(name).into_iter().flatten();
+        let depths = below.filter_map(|below| Some(self.devices.get(below)?.depth));
+        let depth = depths.max().unwrap_or(0) + 1;
+        let known = Known { number, dev, depth };
+        self.devices.insert(name.to_owned(), known);
+        depth
     }
 
     fn find(&self, spec: &str, access: Access) -> Result<OpenDevice, OpenError> {
@@ -110,16 +167,12 @@ impl<'a> Sizes<'a> {
         let theirs = Path::new(spec).exists();
         match self.devices.get(name) {
             Some(_) if theirs => {
-                let expected =
-                    "one device of this name, not one here and another one on this system";
-                Err(refuse(Errno::BUSY, expected))
+                let reason = "there is one of this name here and another one on this system";
+                Err(refuse(Errno::BUSY, reason))
             }
             Some(known) => Ok(opened(known.number.unwrap_or(NO_NUMBER), name, known.dev)),
             None if theirs => self.file(spec, access),
-            None => Err(match self.later.get(name) {
-                Some(expected) => refuse(Errno::NODEV, expected),
-                None => refuse(Errno::NODEV, "the name of a device of this mount"),
-            }),
+            None => Err(refuse(Errno::NODEV, &self.stacking.why_missing(name))),
         }
     }
 
@@ -134,7 +187,7 @@ impl<'a> Sizes<'a> {
             if before != size {
                 return Err(refuse(
                     Errno::INVAL,
-                    &format!("the {before} bytes this memory has elsewhere"),
+                    &format!("this memory has {before} bytes elsewhere"),
                 ));
             }
         }
@@ -161,13 +214,16 @@ impl<'a> Sizes<'a> {
             return block_device(number_of(metadata.rdev()), spec);
         }
         if !kind.is_file() {
-            return Err(refuse(Errno::NOTBLK, "a regular file or a block device"));
+            return Err(refuse(
+                Errno::NOTBLK,
+                "it is neither a regular file nor a block device",
+            ));
         }
         let len = Bytes(metadata.len()).whole_sectors();
         if len.is_zero() {
             return Err(refuse(
                 Errno::INVAL,
-                "a file of at least one sector (512 bytes)",
+                "it is shorter than a sector of 512 bytes",
             ));
         }
         Ok(opened(NO_NUMBER, &short_name(&path), OfLength::new(len)))
@@ -200,10 +256,10 @@ fn opened(number: DeviceNumber, name: &str, dev: OfLength) -> OpenDevice {
     }
 }
 
-fn refuse(errno: Errno, expected: &str) -> OpenError {
+fn refuse(errno: Errno, reason: &str) -> OpenError {
     OpenError {
         errno,
-        reason: expected.to_owned(),
+        reason: reason.to_owned(),
     }
 }
 
@@ -212,23 +268,20 @@ fn missing(error: &std::io::Error) -> OpenError {
     match error.kind() {
         NotFound | NotADirectory => refuse(
             Errno::NODEV,
-            "a file or device that exists, or that a [[file]] section makes",
+            "it does not exist, and no [[file]] section makes it",
         ),
-        _ => refuse(
-            Errno::ACCESS,
-            &format!("a file or device that can be opened ({error})"),
-        ),
+        _ => refuse(Errno::ACCESS, &error.to_string()),
     }
 }
 
 fn check_permission(path: &Path, access: Access) -> Result<(), OpenError> {
     if permitted(path, Permission::READ_OK).is_err() {
-        return Err(refuse(Errno::ACCESS, "a file or device that you may read"));
+        return Err(refuse(Errno::ACCESS, "it may not be read"));
     }
     if access == Access::ReadWrite && permitted(path, Permission::WRITE_OK).is_err() {
         return Err(refuse(
             Errno::ACCESS,
-            "a file or device that you may write, or readonly = true",
+            "it may not be written; a table that only reads it needs readonly = true",
         ));
     }
     Ok(())
@@ -255,7 +308,7 @@ fn block_device(number: DeviceNumber, spec: &str) -> Result<OpenDevice, OpenErro
             .parse()
             .ok()
     };
-    let len = read("size").ok_or_else(|| refuse(Errno::NXIO, "a block device that exists"))?;
+    let len = read("size").ok_or_else(|| refuse(Errno::NXIO, "there is no such block device"))?;
     // A partition's queue is its disk's.
     let block = read("queue/logical_block_size").or_else(|| read("../queue/logical_block_size"));
     let mut dev = OfLength::new(Sectors(len));

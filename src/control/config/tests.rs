@@ -183,7 +183,7 @@ table = ""
         ":19: device c: table, line 2: expected its length in sectors, found 'x' (a row is START LENGTH TARGET [ARGUMENT...])",
         ":20: device c: row 2, word 3: nosuch: unknown target type: expected one of zero, unstriped, striped, linear, error, found 'nosuch'",
         ":23: device c: this name is already that of the device on line 15",
-        ":25: device c: row 1, word 4: linear: Device lookup failed: expected a file or device that exists, or that a [[file]] section makes, found 'missing.img'",
+        ":25: device c: row 1, word 4: linear: Device lookup failed: expected a device that can be opened (it does not exist, and no [[file]] section makes it), found 'missing.img'",
         ":26: device c: row 2, word 1: zero: Gap in table: expected sector 8, found '9'",
         ":27: device c: row 3, word 2: zero-length target: expected a length of at least 1 sector, found '0'",
         ":28: device c: row 4, word 5: linear: Invalid device sector: expected a sector number (plain decimal), found 'y'",
@@ -277,23 +277,24 @@ fn devices_lie_on_devices_before_them() {
     .unwrap();
     let late = only_mistake(&(lies_on("a", "zero") + &zero));
     assert!(
-        late.contains(":4: ") && late.contains("expected a device defined before this one"),
+        late.contains(":4: ") && late.contains("it is defined further down"),
         "{late}"
     );
     let itself = only_mistake(&lies_on("a", "a"));
     assert!(
-        itself.contains("expected a device that does not lie on itself (a on a)"),
+        itself.contains("(it would lie on itself: a on a)"),
         "{itself}"
     );
     let round = mistakes(&(lies_on("a", "b") + &lies_on("b", "c") + &lies_on("c", "a")));
     assert_eq!(round.len(), 2, "{round:#?}");
     assert!(
-        round[0].contains("(b on c on a on b)") && round[1].contains("(c on a on b on c)"),
+        round[0].contains("itself: b on c on a on b)")
+            && round[1].contains("itself: c on a on b on c)"),
         "{round:#?}"
     );
     let nobody = only_mistake(&lies_on("a", "nobody"));
     assert!(
-        nobody.contains("expected the name of a device of this mount"),
+        nobody.contains("no device of this mount has this name"),
         "{nobody}"
     );
     let short = only_mistake(&(zero + &device("a", "0 16 linear /dev/mapper/zero 0")));
@@ -301,6 +302,29 @@ fn devices_lie_on_devices_before_them() {
         short.contains("too small for target: start=0, len=16, dev_size=8"),
         "{short}"
     );
+}
+
+#[test]
+fn ten_thousand_devices_are_checked_soon_and_too_high_a_stack_refused() {
+    let begun = std::time::Instant::now();
+    let lies_on = |n: u32| {
+        device(
+            &format!("d{n}"),
+            &format!("0 8 linear /dev/mapper/d{} 0", n - 1),
+        )
+    };
+    let stack =
+        |height: u32| device("d1", "0 8 zero") + &(2..=height).map(lies_on).collect::<String>();
+    let folder = TempDir::new().unwrap();
+    read_in(&folder, &stack(128)).unwrap();
+    let found = read_in(&folder, &stack(10_000)).unwrap_err();
+    assert_eq!(found.len(), 10_000 - 128);
+    assert!(
+        found[0].ends_with("device d129: expected at most 128 devices on one another"),
+        "{}",
+        found[0]
+    );
+    assert!(begun.elapsed().as_secs() < 10, "{:?}", begun.elapsed());
 }
 
 #[test]
@@ -332,14 +356,17 @@ fn files_are_looked_at_and_left_alone() {
             planned("new", "3K") + &on("new"),
             "new too small for target: start=0, len=8, dev_size=6",
         ),
-        (on("short"), "expected a file of at least one sector"),
-        (on("."), "expected a regular file or a block device"),
-        (on("/dev/null"), "expected a regular file or a block device"),
-        (on("7:999999"), "expected a block device that exists"),
+        (on("short"), "it is shorter than a sector"),
+        (on("."), "it is neither a regular file nor a block device"),
+        (
+            on("/dev/null"),
+            "it is neither a regular file nor a block device",
+        ),
+        (on("7:999999"), "there is no such block device"),
         (on("mem:x"), "expected a number of bytes"),
         (
             device("a", "0 8 linear mem:4K:m 0\n8 8 linear mem:8K:m 0"),
-            "expected the 4096 bytes this memory has elsewhere",
+            "this memory has 4096 bytes elsewhere",
         ),
     ];
     for (text, want) in cases {
