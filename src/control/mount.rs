@@ -7,7 +7,7 @@ use super::{Refusal, Registry, config};
 use crate::backing::OpenOptions;
 use crate::device::{Device, Directory};
 use crate::io::{BlockDev, Errno, OpKind};
-use crate::sync::{Arc, Mutex};
+use crate::sync::Arc;
 
 /// A running mount.
 pub struct Mount {
@@ -15,8 +15,11 @@ pub struct Mount {
     loops: Arc<Loops>,
     info: MountInfo,
     options: OpenOptions,
-    stop: Mutex<Box<dyn FnMut(Stop) -> Result<(), Refusal> + Send>>,
+    stop: Box<StopFn>,
 }
+
+/// Ends a mount.
+type StopFn = dyn Fn(Stop) -> Result<(), Refusal> + Send + Sync;
 
 /// How a mount is asked to end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,14 +39,14 @@ impl Mount {
         loops: Arc<Loops>,
         info: MountInfo,
         options: OpenOptions,
-        stop: impl FnMut(Stop) -> Result<(), Refusal> + Send + 'static,
+        stop: impl Fn(Stop) -> Result<(), Refusal> + Send + Sync + 'static,
     ) -> Mount {
         Mount {
             registry,
             loops,
             info,
             options,
-            stop: Mutex::new(Box::new(stop)),
+            stop: Box::new(stop),
         }
     }
 
@@ -111,7 +114,7 @@ impl Mount {
                     (false, true) => Stop::Lazily,
                     (false, false) => Stop::Gently,
                 };
-                (self.stop.lock())(stop)?;
+                (self.stop)(stop)?;
                 Ok(JsonReply::Done {})
             }
         }

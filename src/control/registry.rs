@@ -212,7 +212,7 @@ impl Registry {
             && let Some(surroundings) = self.surroundings.get()
         {
             surroundings.let_go(device);
-            surroundings.settle();
+            self.settle(device);
         }
         match device.openers().remove(deferred) {
             Removal::Go => {
@@ -500,14 +500,8 @@ impl Directory for Registry {
         self.devices.read().by_name.values().cloned().collect()
     }
 
-    fn open(&self, device: &Device) -> Result<(), Errno> {
-        device.openers().open()
-    }
-
-    fn close(&self, device: &Device) {
-        if device.openers().close()
-            && let Some(device) = self.by_id(device.id())
-        {
+    fn remove_closed(&self, device: &Device) {
+        if let Some(device) = self.by_id(device.id()) {
             self.finish_removal(&device);
         }
     }

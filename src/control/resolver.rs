@@ -204,16 +204,17 @@ struct Held {
 
 impl Held {
     fn open(device: Arc<Device>, registry: Arc<Registry>) -> Result<Held, OpenError> {
-        registry
-            .open(&device)
-            .map_err(|errno| refuse(errno, "it is being removed"))?;
+        let opened = device.openers().open();
+        opened.map_err(|errno| refuse(errno, "it is being removed"))?;
         Ok(Held { device, registry })
     }
 }
 
 impl Drop for Held {
     fn drop(&mut self) {
-        self.registry.close(&self.device);
+        if self.device.openers().close() {
+            self.registry.remove_closed(&self.device);
+        }
     }
 }
 

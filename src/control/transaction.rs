@@ -187,10 +187,7 @@ impl Transaction<'_> {
 
     fn remove(&mut self) -> Result<Vec<u8>, Refusal> {
         let deferred = self.header.flags.has(Flags::DEFERRED_REMOVE);
-        let device = self.find().map_err(|refusal| {
-            log::debug!("device doesn't appear to be in the dev hash table.");
-            refusal
-        })?;
+        let device = self.find()?;
         let identity = device.identity();
         let waits = self.registry.remove(&device, deferred)?;
         self.header.flags.set(Flags::DEFERRED_REMOVE, waits);

@@ -1,7 +1,6 @@
 //! The set of devices as the FUSE front sees it. The owner of all devices implements it.
 
 use super::Device;
-use crate::io::Errno;
 use crate::sync::Arc;
 
 /// What changed in the set of devices, told after the change is visible.
@@ -48,12 +47,7 @@ pub trait Directory: Send + Sync + 'static {
     /// All devices in order of their names.
     fn list(&self) -> Vec<Arc<Device>>;
 
-    /// Counts an opener of `device`.
-    ///
-    /// # Errors
-    /// ENXIO where the device is being removed.
-    fn open(&self, device: &Device) -> Result<(), Errno>;
-
-    /// Counts an opener less; the last one carries out a deferred removal.
-    fn close(&self, device: &Device);
+    /// Carries out the removal of a device that was to wait for its last close ([`super::Openers::close`] says when
+    /// that was). Not for a worker of the front: it tells the kernel, which may be waiting for that worker.
+    fn remove_closed(&self, device: &Device);
 }

@@ -300,9 +300,10 @@ impl Filesystem for Dispatch {
         _flush: bool,
         reply: ReplyEmpty,
     ) {
+        if self.front.close(inode.0) {
+            self.later(move |front| front.remove_closed(inode.0));
+        }
         reply.ok();
-        // Not on a worker: the last close may remove the device and tell the kernel, which may be waiting for us.
-        self.later(move |front| front.close(inode.0));
     }
 
     fn fsync(

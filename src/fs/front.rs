@@ -163,16 +163,23 @@ impl Front {
     /// # Errors
     /// ENXIO where the device is gone or being removed.
     pub fn open(&self, id: u64) -> IoResult {
-        self.with(id, |inode| {
-            Ok(self.inodes.directory().open(inode.device())?)
-        })
+        self.with(id, |inode| Ok(inode.device().openers().open()?))
     }
 
-    /// Counts an opener less. The last one may remove the device, so this is nothing for a worker to do.
-    pub fn close(&self, id: u64) {
+    /// Counts an opener less; true where [`Self::remove_closed`] is due.
+    pub fn close(&self, id: u64) -> bool {
+        let Some(inode) = self.inodes.get(id) else {
+            return false;
+        };
+        inode.edges.reset_if_idle();
+        inode.device().openers().close()
+    }
+
+    /// Carries out the removal that waited for the last close of the device. Not for a worker: the kernel is told,
+    /// which may be waiting for that worker.
+    pub fn remove_closed(&self, id: u64) {
         if let Some(inode) = self.inodes.get(id) {
-            inode.edges.reset_if_idle();
-            self.inodes.directory().close(inode.device());
+            self.inodes.directory().remove_closed(inode.device());
         }
     }
 

@@ -46,13 +46,7 @@ impl Directory for Devices {
         self.0.lock().clone()
     }
 
-    fn open(&self, device: &Device) -> Result<(), Errno> {
-        device.openers().open()
-    }
-
-    fn close(&self, device: &Device) {
-        let _ = device.openers().close();
-    }
+    fn remove_closed(&self, _device: &Device) {}
 }
 
 /// Gives one memory device for every name.
