@@ -15,7 +15,8 @@ use crate::sync::{Arc, Condvar, Mutex, OnceLock, spawn_thread};
 /// Requests wait for devices on these threads and compute little, so there are more of them than processors.
 const THREADS: usize = 16;
 
-const STACK: usize = 512 << 10;
+/// As the waiting room's: a piece may have many devices below.
+const STACK: usize = 1 << 20;
 
 /// Work that several threads do at the same time, each until there is nothing left to do.
 type Work<'a> = &'a (dyn Fn() + Sync);

@@ -10,8 +10,8 @@ use std::time::{Duration, Instant};
 
 use crate::sync::{Arc, Condvar, Mutex, MutexGuard, spawn_thread};
 
-/// Requests wait on these threads and pass a few layers; they keep nothing large on the stack.
-const STACK: usize = 256 << 10;
+/// Enough for a request through 128 devices on one another, in a build without optimisation too (256 KiB are not).
+const STACK: usize = 1 << 20;
 
 /// Work for the room.
 pub type Job = Box<dyn FnOnce() + Send>;

@@ -1,13 +1,15 @@
 #![allow(clippy::unwrap_used)]
 
 use std::path::PathBuf;
+use std::sync::mpsc;
+use std::time::Duration;
 
 use super::Registry;
 use crate::backing::{BackingStore, OpenOptions};
 use crate::control::transaction::{Caller, load};
 use crate::control::{MountIdentity, Refusal};
 use crate::device::{Device, Directory, Identity, SuspendOptions};
-use crate::io::{BlockDev, Errno};
+use crate::io::{BlockDev, Errno, ReadBuf, Request, WaitingRoom, WriteBuf};
 use crate::sync::Arc;
 use crate::table::RowSpec;
 use crate::target::Access;
@@ -201,6 +203,34 @@ fn the_stack_has_a_greatest_depth() {
             .unwrap();
     }
     assert_eq!(refused.map(|(_, errno)| errno), Some(Errno::LOOP));
+}
+
+/// A request descends by recursion, and the waiting room's stacks are the smallest. Where one does not suffice the
+/// process dies.
+#[test]
+fn a_request_through_the_deepest_stack_fits_a_waiting_thread() {
+    let registry = registry();
+    let mut top = create(&registry, "level0");
+    make_live(&registry, &top, "striped", "2 4 mem:1M 0 mem:1M 64");
+    for level in 1..super::MAX_STACK_DEPTH {
+        top = create(&registry, &format!("level{level}"));
+        let below = format!("254:{}", level - 1);
+        make_live(&registry, &top, "linear", &format!("{below} 0"));
+    }
+    let room = WaitingRoom::new("test", 1, Duration::from_secs(60)).unwrap();
+    let (sender, receiver) = mpsc::channel();
+    room.submit(Box::new(move || {
+        let mut buffer = [0xff; 4096];
+        let requests = [
+            Request::read(Sector(0), ReadBuf::new(&mut buffer)),
+            Request::write(Sector(0), WriteBuf::new(&[1; 4096])),
+            Request::write_zeroes(Sector(0), Sectors(8), true),
+            Request::flush(),
+        ];
+        let results = requests.map(|request| top.submit(request));
+        sender.send(results).unwrap();
+    }));
+    assert_eq!(receiver.recv().unwrap(), [Ok(()); 4]);
 }
 
 #[test]
