@@ -164,14 +164,18 @@ impl Daemon {
         if let Some(config) = &config {
             config::apply(config, &self.registry, &|| true).map_err(|error| error.to_string())?;
         }
-        let _server = self.open_socket(&identity)?;
+        let server = self.open_socket(&identity)?;
         self.watch_signals()?;
         self.announce(options)
             .map_err(|error| format!("standard output: {error}"))?;
         if background::is_child() {
             background::ready();
         }
-        self.mounted.wait().map_err(|error| error.to_string())
+        let ended = self.mounted.wait().map_err(|error| error.to_string());
+        // Wakes who waits for an event, so that everybody gets an answer.
+        self.registry.shut_down();
+        server.finish();
+        ended
     }
 
     fn identify(&self) -> Result<MountIdentity, String> {

@@ -434,6 +434,7 @@ impl Registry {
         self.remove_all(false);
         for device in self.list() {
             device.shut_down();
+            device.events().raise();
         }
     }
 }

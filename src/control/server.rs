@@ -9,6 +9,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::thread;
+use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::net::sockopt::socket_peercred;
@@ -19,15 +20,36 @@ use super::protocol::frame::{ErrorDetail, Kind, Reply, Request, read_request, wr
 use super::protocol::json::{self, JsonReply, JsonRequest};
 use super::transaction::{self, Caller};
 use crate::io::Errno;
-use crate::sync::{Arc, AtomicUsize, Ordering};
+use crate::sync::{Arc, AtomicUsize, Condvar, Mutex, Ordering};
 
 /// More connections at once than this are turned away.
 const MAX_CONNECTIONS: usize = 1024;
+
+/// How long the end of a mount waits for answers that are being written, the one about the end among them.
+const LAST_ANSWERS: Duration = Duration::from_secs(2);
 
 /// A bound control socket. Dropping it takes the socket's file away.
 pub struct Server {
     listener: UnixListener,
     path: PathBuf,
+    answering: Arc<Answering>,
+}
+
+/// Requests that have been read and not been answered yet. Its lock is a leaf in the lock order.
+#[derive(Default)]
+struct Answering {
+    count: Mutex<usize>,
+    fewer: Condvar,
+}
+
+impl Answering {
+    fn during<R>(&self, answer: impl FnOnce() -> R) -> R {
+        *self.count.lock() += 1;
+        let result = answer();
+        *self.count.lock() -= 1;
+        self.fewer.notify_all();
+        result
+    }
 }
 
 impl Server {
@@ -49,6 +71,7 @@ impl Server {
         Ok(Server {
             listener,
             path: path.to_owned(),
+            answering: Arc::default(),
         })
     }
 
@@ -58,10 +81,26 @@ impl Server {
     /// Where no thread can be started.
     pub fn start(&self, mount: Arc<Mount>) -> io::Result<()> {
         let listener = self.listener.try_clone()?;
+        let answering = self.answering.clone();
         thread::Builder::new()
             .name("control".into())
-            .spawn(move || accept_all(&listener, &mount))?;
+            .spawn(move || accept_all(&listener, &mount, &answering))?;
         Ok(())
+    }
+}
+
+impl Server {
+    /// Waits until the requests that have been read are answered, but no longer than is reasonable.
+    pub fn finish(&self) {
+        let deadline = Instant::now() + LAST_ANSWERS;
+        let mut count = self.answering.count.lock();
+        while *count > 0
+            && !self
+                .answering
+                .fewer
+                .wait_until(&mut count, deadline)
+                .timed_out()
+        {}
     }
 }
 
@@ -73,14 +112,14 @@ impl Drop for Server {
     }
 }
 
-fn accept_all(listener: &UnixListener, mount: &Arc<Mount>) {
+fn accept_all(listener: &UnixListener, mount: &Arc<Mount>, answering: &Arc<Answering>) {
     let connections = Arc::new(AtomicUsize::new(0));
     for stream in listener.incoming() {
         let stream = match stream {
             Ok(stream) => stream,
             Err(error) => {
                 log::warn!("control socket: {error}");
-                thread::sleep(std::time::Duration::from_millis(50));
+                thread::sleep(Duration::from_millis(50));
                 continue;
             }
         };
@@ -89,9 +128,9 @@ fn accept_all(listener: &UnixListener, mount: &Arc<Mount>) {
             connections.fetch_sub(1, Ordering::Relaxed);
             continue;
         }
-        let (mount, counted) = (mount.clone(), connections.clone());
+        let (mount, counted, answering) = (mount.clone(), connections.clone(), answering.clone());
         let spawned = thread::Builder::new().name("caller".into()).spawn(move || {
-            if let Err(error) = converse(&stream, &mount) {
+            if let Err(error) = converse(&stream, &mount, &answering) {
                 log::debug!("control connection: {error}");
             }
             counted.fetch_sub(1, Ordering::Relaxed);
@@ -104,7 +143,11 @@ fn accept_all(listener: &UnixListener, mount: &Arc<Mount>) {
 }
 
 /// Answers one caller until it hangs up.
-fn converse(stream: &UnixStream, mount: &Arc<Mount>) -> Result<(), Box<dyn std::error::Error>> {
+fn converse(
+    stream: &UnixStream,
+    mount: &Arc<Mount>,
+    answering: &Answering,
+) -> Result<(), Box<dyn std::error::Error>> {
     let peer = socket_peercred(stream)?.uid;
     if !peer.is_root() && peer != rustix::process::geteuid() {
         return Err(format!("caller of user {} turned away", peer.as_raw()).into());
@@ -117,13 +160,18 @@ fn converse(stream: &UnixStream, mount: &Arc<Mount>) -> Result<(), Box<dyn std::
     };
     let (mut from, mut to) = (stream, stream);
     while let Some(request) = read_request(&mut from)? {
-        let answer = match request.kind {
-            Kind::Ioctl => {
-                transaction::carry_out(mount.registry(), &caller, request.command, &request.payload)
-            }
-            Kind::Json => answer_json(mount, &mut caller, &request.payload),
-        };
-        write_reply(&mut to, &to_reply(&request, answer))?;
+        answering.during(|| {
+            let answer = match request.kind {
+                Kind::Ioctl => transaction::carry_out(
+                    mount.registry(),
+                    &caller,
+                    request.command,
+                    &request.payload,
+                ),
+                Kind::Json => answer_json(mount, &mut caller, &request.payload),
+            };
+            write_reply(&mut to, &to_reply(&request, answer))
+        })?;
     }
     Ok(())
 }
