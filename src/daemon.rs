@@ -69,9 +69,9 @@ pub fn mount(options: MountOptions) -> Result<(), String> {
     let config = read_config(&options, majors)?;
     let made = make_mountpoint(&options.mountpoint)?;
     let result = serve(&options, majors, config);
-    if made {
+    if let Some(made) = made {
         // What somebody put there meanwhile stays.
-        let _ = fs::remove_dir(&options.mountpoint);
+        let _ = fs::remove_dir(made);
     }
     result
 }
@@ -94,11 +94,11 @@ fn read_config(options: &MountOptions, majors: Majors) -> Result<Option<Config>,
     config.map(Some).map_err(|errors| errors.to_string())
 }
 
-/// Makes the mountpoint where only itself is missing; true where it did.
-fn make_mountpoint(mountpoint: &Path) -> Result<bool, String> {
+/// Makes the mountpoint where only itself is missing, and gives its absolute path then.
+fn make_mountpoint(mountpoint: &Path) -> Result<Option<PathBuf>, String> {
     match fs::create_dir(mountpoint) {
-        Ok(()) => Ok(true),
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(false),
+        Ok(()) => Ok(mountpoint.canonicalize().ok()),
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(None),
         Err(error) => Err(format!(
             "{}: the mountpoint cannot be made: {error}",
             mountpoint.display()
