@@ -119,6 +119,7 @@ fn dispatch(session: &mut Session<'_>, arguments: &Arguments) -> bool {
         session.tell(&Failure::new("Invalid --units argument."));
         return false;
     }
+    session.verb = verb.name;
     if arguments.options.version && session.style == Style::Dmfs {
         return print_own_version(session);
     }
@@ -145,11 +146,14 @@ fn print_own_version(session: &mut Session<'_>) -> bool {
 }
 
 fn run_verb(session: &mut Session<'_>, verb: &VerbDef, words: &[String]) -> session::Outcome {
-    if matches!(verb.name, "ls" | "deps") {
+    if !session.options.columns && reports(session, verb).is_none() {
         verbs::ls::check_options(session)?;
     }
     match verb.run {
         Run::Once(run) => run(session, words),
+        Run::Each(run) if words.is_empty() && session.selects_for(verb) => {
+            session.for_all(true, |session, name| run(session, Some(name), true))
+        }
         Run::Each(run) if words.is_empty() => {
             let several = session.means_all(None);
             run(session, None, several)
@@ -194,9 +198,12 @@ fn report_options(session: &Session<'_>) -> ReportOptions {
     }
 }
 
-/// Units of sizes: one letter, as `dmsetup --units` takes them.
+/// Units of sizes: the first letter counts, as `dmsetup --units` takes them.
 fn is_units(units: &str) -> bool {
-    matches!(units.as_bytes(), [letter] if b"hrsbkmgtpeHRSBKMGTPE".contains(letter))
+    units
+        .bytes()
+        .next()
+        .is_some_and(|letter| b"hrsbkmgtpeHRSBKMGTPE".contains(&letter))
 }
 
 /// Collects what the verb reports and prints it, as often as `--count` asks.
@@ -209,7 +216,8 @@ fn run_report(
     let report = Report::new(kind, &report_options(session))
         .map_err(|error| Failure::new(error).final_word())?;
     if let Some(text) = report.help() {
-        return session.tell_text(text);
+        session.tell_text(text)?;
+        return run_verb(session, verb, words);
     }
     for warning in report.warnings() {
         session.tell(&Failure::new(warning));
@@ -222,8 +230,9 @@ fn run_report(
     };
     loop {
         session.report_rows.clear();
-        run_verb(session, verb, words)?;
+        let outcome = run_verb(session, verb, words);
         print_report(session, &report)?;
+        outcome?;
         left = left.map(|left| left - 1);
         if left == Some(0) {
             return Ok(());

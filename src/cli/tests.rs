@@ -401,3 +401,74 @@ fn every_verb_lists_options_that_exist() {
         }
     }
 }
+
+#[test]
+fn every_verb_has_a_man_page_and_a_line_in_the_docs() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().to_str().unwrap();
+    let made = run(Style::Dmfs, &["generate", "man", path], two_devices);
+    assert!(made.ok, "{}", made.err);
+    let docs = include_str!("../../docs/cli.md");
+    for verb in super::definitions::VERBS {
+        let page =
+            std::fs::read_to_string(folder.path().join(format!("dmfs-{}.8", verb.name))).unwrap();
+        assert!(page.contains(".SH SYNOPSIS"), "{}", verb.name);
+        let listed = docs.contains(&format!("`{}", verb.name));
+        assert!(
+            listed || verb.name.starts_with("udev"),
+            "{} is not in docs/cli.md",
+            verb.name
+        );
+    }
+    let page = std::fs::read_to_string(folder.path().join("dmfs.8")).unwrap();
+    assert!(page.contains("dmfs\\-create"), "{page}");
+}
+
+#[test]
+fn completions_know_every_verb() {
+    for shell in ["bash", "zsh", "fish"] {
+        let made = run(
+            Style::Dmfs,
+            &["generate", "completions", shell],
+            two_devices,
+        );
+        for verb in ["create", "remove_all", "umount", "splitname"] {
+            assert!(made.out.contains(verb), "{shell}: {verb}");
+        }
+    }
+    let refused = run(Style::Dmfs, &["generate", "completions", "sh"], two_devices);
+    assert!(
+        refused
+            .err
+            .contains("expected bash, elvish, fish, powershell or zsh, found 'sh'")
+    );
+}
+
+#[test]
+fn a_selection_chooses_the_devices_of_any_verb() {
+    assert_eq!(
+        dmsetup(&["status", "-S", "name=a"]).out,
+        "a: 0 8 zero \na: 8 8 zero \n"
+    );
+    let sent = dmsetup(&["suspend", "-S", "name=b"]).sent;
+    let last = sent.last().unwrap();
+    assert_eq!((last.0, last.1.name.as_str()), (Command::DevSuspend, "b"));
+}
+
+#[test]
+fn a_report_shows_what_was_found_before_a_failure() {
+    let run = dmsetup(&["info", "-c", "--noheadings", "-o", "name", "a", "nope"]);
+    assert_eq!((run.ok, run.out.as_str()), (false, "a\n"));
+    assert_eq!(run.err, "Device does not exist.\nCommand failed.\n");
+}
+
+#[test]
+fn help_of_a_verb_shows_its_options() {
+    let help = run(Style::Dmfs, &["help", "suspend"], two_devices).out;
+    assert!(
+        help.contains("dmfs suspend [OPTIONS] DEVICE...") && help.contains("--noflush"),
+        "{help}"
+    );
+    let help = run(Style::Dmfs, &["suspend", "--help"], two_devices).out;
+    assert!(help.contains("--nolockfs"), "{help}");
+}

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use crate::cli::names::{Subject, to_shown};
 use crate::cli::paths::block_device_name;
-use crate::cli::report::{Dep, DeviceRow};
+use crate::cli::report::{Dep, DeviceRow, Report, ReportKind, ReportOptions};
 use crate::cli::session::{Failure, Outcome, Session};
 use crate::cli::task::{Answer, Kind, Task};
 use crate::control::protocol::dm_ioctl::payload::read_deps;
@@ -85,9 +85,8 @@ pub fn info_block(session: &mut Session<'_>, answer: &Answer) -> Outcome<String>
         (true, true) => "LIVE & INACTIVE",
     };
     line("Tables present:    ", tables);
-    if !session.options.noopencount {
-        line("Open count:        ", &header.open_count.to_string());
-    }
+    // Not asking for it is a hint, and the count costs nothing: it is told all the same.
+    line("Open count:        ", &header.open_count.to_string());
     line("Event number:      ", &header.event_nr.to_string());
     let dev = header.dev;
     line(
@@ -153,15 +152,35 @@ pub fn device_row(session: &mut Session<'_>, answer: &Answer) -> Outcome<DeviceR
         inactive: has(Flags::INACTIVE_PRESENT),
         suspended: has(Flags::SUSPEND),
         readonly: has(Flags::READONLY),
-        open_count: if session.options.noopencount {
-            -1
-        } else {
-            header.open_count
-        },
+        open_count: header.open_count,
         segments: header.target_count,
         event_nr: header.event_nr,
         deps,
     })
+}
+
+/// The devices that `--select` leaves.
+///
+/// # Errors
+/// A selection that is none; a failure to ask.
+pub fn selected(session: &mut Session<'_>) -> Outcome<Vec<DevNo>> {
+    let options = ReportOptions {
+        fields: Some("major,minor".to_string()),
+        select: session.options.select.clone(),
+        separator: Some(" ".to_string()),
+        noheadings: true,
+        mangling: session.options.mangling,
+        ..ReportOptions::default()
+    };
+    let report = Report::new(ReportKind::Devices, &options)
+        .map_err(|error| Failure::new(error).final_word())?;
+    let rows = super::ls::all_rows(session)?;
+    let text = report.devices(&rows, &rows).map_err(Failure::new)?;
+    let number = |line: &str| {
+        let (major, minor) = line.split_once(' ')?;
+        Some(DevNo::new(major.parse().ok()?, minor.parse().ok()?))
+    };
+    Ok(text.lines().filter_map(number).collect())
 }
 
 /// The name that a mapped device would have among block devices.

@@ -53,10 +53,10 @@ pub fn check_options(session: &Session<'_>) -> Outcome {
 
 /// `ls`
 pub fn ls(session: &mut Session<'_>, _words: &[String]) -> Outcome {
-    if session.options.tree {
+    let filtered = session.options.target.is_some() || session.options.exec.is_some();
+    if session.options.tree && !filtered {
         return show_tree(session);
     }
-    let filtered = session.options.target.is_some() || session.options.exec.is_some();
     if session.options.json {
         session.begin_list();
         return session.for_all(true, |session, name| list_json(session, name));
@@ -151,18 +151,12 @@ fn is_utf8_locale() -> bool {
 
 /// Columns of the terminal; 80 where there is none.
 fn terminal_width() -> usize {
-    let columns = std::env::var("COLUMNS")
-        .ok()
-        .and_then(|text| text.parse().ok());
     let terminal = || {
         tcgetwinsize(std::io::stdout())
             .ok()
             .map(|size| usize::from(size.ws_col))
     };
-    columns
-        .or_else(terminal)
-        .filter(|&columns| columns > 0)
-        .unwrap_or(80)
+    terminal().filter(|&columns| columns > 0).unwrap_or(80)
 }
 
 /// Every device with what it uses.
@@ -181,13 +175,17 @@ pub fn all_rows(session: &mut Session<'_>) -> Outcome<Vec<DeviceRow>> {
 
 fn show_tree(session: &mut Session<'_>) -> Outcome {
     let options = tree_options(session)?;
-    let rows = all_rows(session)?;
+    let mut rows = all_rows(session)?;
     if session.options.json {
         let tree: Vec<Value> = rows.iter().map(|row| tree_json(row, &rows)).collect();
         return session.print_json(&Value::from(tree));
     }
     if rows.is_empty() {
         return session.print("No devices found\n");
+    }
+    for row in rows.iter_mut().filter(|row| !row.live && !row.inactive) {
+        // The kernel's device has no name among block devices before its first table.
+        row.blkdev_name.clear();
     }
     session.print(&tree::render(&rows, &options))
 }

@@ -19,7 +19,7 @@ pub fn rename(session: &mut Session<'_>, words: &[String]) -> Outcome {
     let mode = session.options.mangling;
     let new = new.ok_or_else(|| Failure::new("Non empty new name is required."))?;
     let new = match session.options.setuuid {
-        true => to_stored(new, Subject::Uuid, mode),
+        true => to_stored(new, Subject::NewUuid, mode),
         false => new_name_to_stored(new, mode),
     };
     let new = new.map_err(Failure::new)?;
