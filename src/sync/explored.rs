@@ -4,7 +4,7 @@
 use std::io;
 use std::ops::{Deref, DerefMut};
 use std::sync::PoisonError;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use loom::sync::atomic::{Ordering, fence};
 use loom::thread;
@@ -93,6 +93,14 @@ impl Condvar {
         }
         self.wait(guard);
         WaitTimeoutResult(false)
+    }
+
+    pub fn wait_until<T>(
+        &self,
+        guard: &mut MutexGuard<'_, T>,
+        deadline: Instant,
+    ) -> WaitTimeoutResult {
+        self.wait_for(guard, deadline.saturating_duration_since(Instant::now()))
     }
 
     pub fn notify_one(&self) {
