@@ -123,7 +123,7 @@ pub const OPTIONS: &[OptionDef] = &[
     flag(
         "noopencount",
         &[],
-        "do not ask how many have the device open",
+        "accepted; as with the kernel's, the open count is always known",
     ),
     flag("notable", &['n'], "create the device without a table"),
     flag("noudevrules", &[], "accepted; there is no udev here"),
@@ -221,6 +221,13 @@ pub struct VerbDef {
     pub dmfs_only: bool,
     /// What it does.
     pub run: Run,
+}
+
+impl VerbDef {
+    /// Whether `--select` chooses the devices that it works on, one after the other.
+    pub fn takes_selection(&self) -> bool {
+        matches!(self.run, Run::Each(_)) && self.name != "info" && self.options.contains(&"select")
+    }
 }
 
 const fn once(
@@ -329,7 +336,9 @@ pub const VERBS: &[VerbDef] = &[
         "remove",
         "DEVICE...",
         0,
-        &["force", "retry", "deferred", "uuid", "major", "minor"],
+        &[
+            "force", "retry", "deferred", "uuid", "major", "minor", "select",
+        ],
         "Remove devices",
         remove::remove,
     ),
@@ -345,7 +354,7 @@ pub const VERBS: &[VerbDef] = &[
         "suspend",
         "DEVICE...",
         0,
-        &["noflush", "nolockfs", "uuid", "major", "minor"],
+        &["noflush", "nolockfs", "uuid", "major", "minor", "select"],
         "Hold back I/O, waiting for what is in flight",
         slots::suspend,
     ),
@@ -353,7 +362,15 @@ pub const VERBS: &[VerbDef] = &[
         "resume",
         "DEVICE...",
         0,
-        &["noflush", "nolockfs", "readahead", "uuid", "major", "minor"],
+        &[
+            "noflush",
+            "nolockfs",
+            "readahead",
+            "uuid",
+            "major",
+            "minor",
+            "select",
+        ],
         "Put the inactive table in place, if any, and let I/O go on",
         slots::resume,
     ),
@@ -372,7 +389,7 @@ pub const VERBS: &[VerbDef] = &[
         "clear",
         "DEVICE...",
         0,
-        &["uuid", "major", "minor"],
+        &["uuid", "major", "minor", "select"],
         "Empty the inactive slot",
         slots::clear,
     ),
@@ -380,7 +397,9 @@ pub const VERBS: &[VerbDef] = &[
         "wipe_table",
         "DEVICE...",
         0,
-        &["force", "noflush", "nolockfs", "uuid", "major", "minor"],
+        &[
+            "force", "noflush", "nolockfs", "uuid", "major", "minor", "select",
+        ],
         "Replace the table by one where all I/O fails",
         slots::wipe_table,
     ),
@@ -396,7 +415,7 @@ pub const VERBS: &[VerbDef] = &[
         "measure",
         "[DEVICE...]",
         0,
-        &["uuid", "major", "minor"],
+        &["uuid", "major", "minor", "select"],
         "Print what an integrity measurement would record",
         rows::measure,
     ),
@@ -431,7 +450,9 @@ pub const VERBS: &[VerbDef] = &[
         "deps",
         "[DEVICE...]",
         0,
-        &["options", "inactive", "uuid", "major", "minor", "json"],
+        &[
+            "options", "inactive", "uuid", "major", "minor", "json", "select",
+        ],
         "List the devices that devices use",
         ls::deps,
     ),
@@ -440,7 +461,7 @@ pub const VERBS: &[VerbDef] = &[
         "[DEVICE...]",
         0,
         &[
-            "target", "noflush", "inactive", "exec", "uuid", "major", "minor", "json",
+            "target", "noflush", "inactive", "exec", "uuid", "major", "minor", "json", "select",
         ],
         "Print devices' status lines",
         rows::status,
@@ -451,6 +472,7 @@ pub const VERBS: &[VerbDef] = &[
         0,
         &[
             "target", "concise", "showkeys", "inactive", "exec", "uuid", "major", "minor", "json",
+            "select",
         ],
         "Print devices' tables",
         rows::table,

@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use arguments::{Arguments, Style};
 use definitions::{Run, VerbDef, verb};
-use report::{Report, ReportKind, ReportOptions};
+use report::{Report, ReportKind, ReportOptions, check_units};
 use session::{Failure, Session};
 
 use crate::control::protocol::mount::MountOptions;
@@ -110,20 +110,22 @@ fn dispatch(session: &mut Session<'_>, arguments: &Arguments) -> bool {
     if words.len() < verb.min || max.is_some_and(|max| words.len() > max) {
         return usage(session, "Incorrect number of arguments.\n");
     }
-    if arguments
+    if let Err(error) = arguments
         .options
         .units
         .as_deref()
-        .is_some_and(|units| !is_units(units))
+        .map_or(Ok(()), check_units)
     {
-        session.tell(&Failure::new("Invalid --units argument."));
+        session.tell(&Failure::new(error));
         return false;
     }
-    session.verb = verb.name;
     if arguments.options.version && session.style == Style::Dmfs {
         return print_own_version(session);
     }
     let outcome = match reports(session, verb) {
+        None if verb.takes_selection() && session.options.select.is_some() => {
+            run_selected(session, verb, &words)
+        }
         Some(kind) => run_report(session, verb, &words, kind),
         None => run_verb(session, verb, &words).and_then(|()| session.finish_lists()),
     };
@@ -151,9 +153,6 @@ fn run_verb(session: &mut Session<'_>, verb: &VerbDef, words: &[String]) -> sess
     }
     match verb.run {
         Run::Once(run) => run(session, words),
-        Run::Each(run) if words.is_empty() && session.selects_for(verb) => {
-            session.for_all(true, |session, name| run(session, Some(name), true))
-        }
         Run::Each(run) if words.is_empty() => {
             let several = session.means_all(None);
             run(session, None, several)
@@ -167,6 +166,50 @@ fn run_verb(session: &mut Session<'_>, verb: &VerbDef, words: &[String]) -> sess
                 .try_for_each(|word| run(session, Some(word), words.len() > 1))
         }
     }
+}
+
+/// Runs a verb for the devices that `--select` holds for, among those named or all.
+fn run_selected(session: &mut Session<'_>, verb: &VerbDef, words: &[String]) -> session::Outcome {
+    let options = ReportOptions {
+        select: session.options.select.clone(),
+        mangling: session.options.mangling,
+        ..ReportOptions::default()
+    };
+    let report = Report::new(ReportKind::Devices, &options)
+        .map_err(|error| Failure::new(error).final_word())?;
+    if let Some(text) = report.help() {
+        return session.tell_text(text);
+    }
+    let Some(info) = definitions::verb("info", true) else {
+        return Ok(());
+    };
+    session.report_needs_deps = report.needs_deps();
+    session.options.columns = true;
+    run_verb(session, info, words)?;
+    session.options.columns = false;
+    let rows = std::mem::take(&mut session.report_rows);
+    let all = match report.needs_deps() {
+        true => verbs::ls::all_rows(session)?,
+        false => Vec::new(),
+    };
+    let mut names = Vec::new();
+    for row in report.selected(&rows, &all).map_err(Failure::new)? {
+        names.push(session.shown(&row.name)?);
+    }
+    let Run::Each(run) = verb.run else {
+        return Ok(());
+    };
+    if session.options.json {
+        session.begin_list();
+    }
+    let mut outcome = Ok(());
+    for name in names {
+        if let Err(failure) = run(session, Some(&name), true) {
+            session.tell(&failure);
+            outcome = Err(Failure::told());
+        }
+    }
+    outcome.and(session.finish_lists())
 }
 
 /// Which report the verb makes, if it makes one.
@@ -196,14 +239,6 @@ fn report_options(session: &Session<'_>) -> ReportOptions {
         json: options.json,
         mangling: options.mangling,
     }
-}
-
-/// Units of sizes: the first letter counts, as `dmsetup --units` takes them.
-fn is_units(units: &str) -> bool {
-    units
-        .bytes()
-        .next()
-        .is_some_and(|letter| b"hrsbkmgtpeHRSBKMGTPE".contains(&letter))
 }
 
 /// Collects what the verb reports and prints it, as often as `--count` asks.

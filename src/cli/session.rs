@@ -11,7 +11,6 @@ use serde_json::Value;
 use super::Daemon;
 use super::arguments::{Options, Style};
 use super::client::{Client, NoMount, Refusal, connect, reason, strerror};
-use super::definitions::VerbDef;
 use super::names::{SplitName, Subject, to_shown, to_stored};
 use super::report::DeviceRow;
 use super::task::{Answer, FIRST_ROOM, Kind, Task};
@@ -73,8 +72,6 @@ pub struct Session<'s> {
     pub style: Style,
     /// The options.
     pub options: Options,
-    /// The verb's name.
-    pub verb: &'static str,
     /// Standard output.
     pub out: &'s mut dyn Write,
     /// Standard error.
@@ -113,7 +110,6 @@ impl<'s> Session<'s> {
         Self {
             style,
             options,
-            verb: "",
             out,
             err,
             daemon,
@@ -377,16 +373,7 @@ impl<'s> Session<'s> {
         }
     }
 
-    /// Whether `--select` chooses the devices of a verb that otherwise wants them named.
-    pub fn selects_for(&self, verb: &VerbDef) -> bool {
-        let lists = matches!(
-            verb.name,
-            "info" | "deps" | "status" | "table" | "measure" | "mangle"
-        );
-        self.options.select.is_some() && self.means_all(None) && !lists
-    }
-
-    /// Whether a verb without a word means all devices, or all that `--select` leaves.
+    /// Whether a verb without a word means all devices.
     pub fn means_all(&self, device: Option<&str>) -> bool {
         device.is_none() && self.options.uuid.is_none() && self.options.major.is_none()
     }
@@ -453,15 +440,9 @@ impl<'s> Session<'s> {
     /// # Errors
     /// A told failure if one failed.
     pub fn for_all(&mut self, silent: bool, verb: impl Fn(&mut Self, &str) -> Outcome) -> Outcome {
-        let mut devices = self.list()?;
+        let devices = self.list()?;
         if devices.is_empty() && !silent {
             return self.print("No devices found\n");
-        }
-        // A report selects its rows itself, and `info` without one prints every device, as in dmsetup.
-        let selects = self.options.select.is_some() && self.verb != "info";
-        if selects {
-            let selected = super::verbs::info::selected(self)?;
-            devices.retain(|device| selected.contains(&device.dev));
         }
         let mut outcome = Ok(());
         for device in devices {

@@ -161,11 +161,13 @@ impl Registry {
     /// Makes a device without a table, with the minor number `minor` or else the first free one.
     ///
     /// # Errors
-    /// EINVAL for a name that cannot be a file's; EBUSY where name, uuid or number is taken.
+    /// EINVAL for a name that cannot be a file's; EBUSY where name or uuid is taken, ENXIO where the number is.
     pub fn create(&self, identity: Identity, minor: Option<u32>) -> Result<Arc<Device>, Refusal> {
         check_name(&identity.name)?;
         let device = {
             let mut devices = self.devices.write();
+            // The number comes first, as in the kernel's dev_create().
+            let minor = devices.claim_minor(minor)?;
             if devices.by_name.contains_key(&identity.name) {
                 return Err(Refusal::of(
                     Errno::BUSY,
@@ -180,7 +182,6 @@ impl Registry {
                     &identity.uuid,
                 ));
             }
-            let minor = devices.claim_minor(minor)?;
             devices.last_id += 1;
             let number = DeviceNumber {
                 major: self.major,
@@ -450,8 +451,9 @@ impl Devices {
                 ));
             }
             if self.by_minor.contains_key(&minor) {
+                // The kernel's dm_create() has this for every minor number that cannot be had.
                 return Err(Refusal::of(
-                    Errno::BUSY,
+                    Errno::NXIO,
                     "a minor number that is not in use",
                     &minor.to_string(),
                 ));
@@ -463,7 +465,7 @@ impl Devices {
         }
         if self.free_minor > MAX_MINOR {
             return Err(Refusal::message(
-                Errno::BUSY,
+                Errno::NXIO,
                 "core: no free minor number".into(),
             ));
         }

@@ -352,7 +352,7 @@ pub static FIELDS: [Field; 31] = [
         "Selected",
         8,
         SELECTED,
-        "1 where the selection holds, else 0.",
+        "Whether the selection holds: 1 or 0.",
     ),
     field(Special, Number, "Help", 4, HELP, "Prints this list."),
 ];

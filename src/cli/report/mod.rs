@@ -155,7 +155,7 @@ impl Report {
         report.add_keys()?;
         report.add_selection()?;
         if report.columns.iter().any(|column| column.field.id == HELP) {
-            report.help = Some(field_help(true));
+            report.help = Some(format!("{} \n", field_help(true)));
         }
         Ok(report)
     }
@@ -203,6 +203,36 @@ impl Report {
             split: Some(split),
             mangling: self.options.mangling,
         }))
+    }
+
+    /// Those of `rows` that the selection holds for. `all` are all devices there are.
+    ///
+    /// # Errors
+    /// As [`Report::devices`].
+    pub fn selected<'r>(
+        &self,
+        rows: &'r [DeviceRow],
+        all: &[DeviceRow],
+    ) -> Result<Vec<&'r DeviceRow>, ReportError> {
+        let forest = Forest::new(if self.needs_deps() { all } else { &[] });
+        let mut selected = Vec::new();
+        for row in rows {
+            let mangling = self.options.mangling;
+            let cells = self.row(&Source {
+                device: Some(row),
+                forest: &forest,
+                split: None,
+                mangling,
+            })?;
+            if self
+                .selection
+                .as_ref()
+                .is_none_or(|selection| selection.holds(&cells))
+            {
+                selected.push(row);
+            }
+        }
+        Ok(selected)
     }
 
     fn render<'s>(&self, sources: impl Iterator<Item = Source<'s>>) -> Result<String, ReportError> {
@@ -336,7 +366,7 @@ impl Report {
     fn add_selection(&mut self) -> Result<(), ReportError> {
         let text = self.options.select.clone().unwrap_or_default();
         if text.eq_ignore_ascii_case(HELP) {
-            self.help = Some(format!("{}{}", field_help(false), select::help()));
+            self.help = Some(format!("{} \n{}", field_help(false), select::help()));
         } else if !text.is_empty() && !text.eq_ignore_ascii_case("all") {
             self.selection = Some(Selection::parse(&text, |field| self.column_of(field))?);
         }
@@ -402,7 +432,6 @@ fn field_help(for_output: bool) -> String {
             help.push_str(&format!("  {id:<21} - {}{kind}\n", field.help));
         }
     }
-    help.push_str(" \n");
     help
 }
 

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use crate::cli::names::{Subject, to_shown};
 use crate::cli::paths::block_device_name;
-use crate::cli::report::{Dep, DeviceRow, Report, ReportKind, ReportOptions};
+use crate::cli::report::{Dep, DeviceRow};
 use crate::cli::session::{Failure, Outcome, Session};
 use crate::cli::task::{Answer, Kind, Task};
 use crate::control::protocol::dm_ioctl::payload::read_deps;
@@ -146,7 +146,11 @@ pub fn device_row(session: &mut Session<'_>, answer: &Answer) -> Outcome<DeviceR
         uuid: header.uuid.clone(),
         major: header.dev.major,
         minor: header.dev.minor,
-        blkdev_name: mapped_name(header.dev),
+        // The kernel makes the block device with the first table.
+        blkdev_name: match has(Flags::ACTIVE_PRESENT) || has(Flags::INACTIVE_PRESENT) {
+            true => mapped_name(header.dev),
+            false => String::new(),
+        },
         read_ahead: read_ahead(&session.mount()?.mountpoint).unwrap_or(0),
         live: has(Flags::ACTIVE_PRESENT),
         inactive: has(Flags::INACTIVE_PRESENT),
@@ -157,30 +161,6 @@ pub fn device_row(session: &mut Session<'_>, answer: &Answer) -> Outcome<DeviceR
         event_nr: header.event_nr,
         deps,
     })
-}
-
-/// The devices that `--select` leaves.
-///
-/// # Errors
-/// A selection that is none; a failure to ask.
-pub fn selected(session: &mut Session<'_>) -> Outcome<Vec<DevNo>> {
-    let options = ReportOptions {
-        fields: Some("major,minor".to_string()),
-        select: session.options.select.clone(),
-        separator: Some(" ".to_string()),
-        noheadings: true,
-        mangling: session.options.mangling,
-        ..ReportOptions::default()
-    };
-    let report = Report::new(ReportKind::Devices, &options)
-        .map_err(|error| Failure::new(error).final_word())?;
-    let rows = super::ls::all_rows(session)?;
-    let text = report.devices(&rows, &rows).map_err(Failure::new)?;
-    let number = |line: &str| {
-        let (major, minor) = line.split_once(' ')?;
-        Some(DevNo::new(major.parse().ok()?, minor.parse().ok()?))
-    };
-    Ok(text.lines().filter_map(number).collect())
 }
 
 /// The name that a mapped device would have among block devices.

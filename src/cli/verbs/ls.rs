@@ -149,14 +149,13 @@ fn is_utf8_locale() -> bool {
     })
 }
 
-/// Columns of the terminal; 80 where there is none.
+/// Columns of a line: three fewer than the terminal has, as dmsetup leaves; 80 where there is none.
 fn terminal_width() -> usize {
-    let terminal = || {
-        tcgetwinsize(std::io::stdout())
-            .ok()
-            .map(|size| usize::from(size.ws_col))
-    };
-    terminal().filter(|&columns| columns > 0).unwrap_or(80)
+    let terminal = tcgetwinsize(std::io::stdout()).ok();
+    terminal
+        .map(|size| usize::from(size.ws_col))
+        .filter(|&columns| columns > 3)
+        .map_or(80, |columns| columns - 3)
 }
 
 /// Every device with what it uses.
@@ -175,17 +174,13 @@ pub fn all_rows(session: &mut Session<'_>) -> Outcome<Vec<DeviceRow>> {
 
 fn show_tree(session: &mut Session<'_>) -> Outcome {
     let options = tree_options(session)?;
-    let mut rows = all_rows(session)?;
+    let rows = all_rows(session)?;
     if session.options.json {
         let tree: Vec<Value> = rows.iter().map(|row| tree_json(row, &rows)).collect();
         return session.print_json(&Value::from(tree));
     }
     if rows.is_empty() {
         return session.print("No devices found\n");
-    }
-    for row in rows.iter_mut().filter(|row| !row.live && !row.inactive) {
-        // The kernel's device has no name among block devices before its first table.
-        row.blkdev_name.clear();
     }
     session.print(&tree::render(&rows, &options))
 }

@@ -68,9 +68,13 @@ fn names_uuids_and_minors_are_unique() {
         uuid: uuid.into(),
     };
     registry.create(identity("a", "U"), Some(7)).unwrap();
-    for (name, uuid, minor) in [("a", "", None), ("b", "U", None), ("b", "", Some(7))] {
+    for (name, uuid, minor, errno) in [
+        ("a", "", None, Errno::BUSY),
+        ("b", "U", None, Errno::BUSY),
+        ("b", "", Some(7), Errno::NXIO),
+    ] {
         let refusal = registry.create(identity(name, uuid), minor).err().unwrap();
-        assert_eq!(refusal.errno, Errno::BUSY);
+        assert_eq!(refusal.errno, errno);
     }
     assert_eq!(
         registry
