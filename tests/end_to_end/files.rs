@@ -109,6 +109,7 @@ fn random_reads_and_writes_agree_with_a_plain_file() {
     }
     device.sync_all().unwrap();
     assert_equal(&contents(&device), &contents(&model), "the whole");
+    drop(device);
     mount.stop();
 }
 
@@ -124,6 +125,7 @@ fn the_end_of_the_device_is_the_end_of_the_file() {
     // What fits is written, as at the end of a block device.
     assert_eq!(device.write_at(b"abcdef", 2 * MIB - 4).unwrap(), 4);
     assert_eq!(read(&device, 2 * MIB - 4, 4), b"abcd");
+    drop(device);
     mount.stop();
 }
 
@@ -152,6 +154,7 @@ fn neighbours_in_one_sector_keep_each_others_bytes() {
         expected[13..13 + 404].fill(ROUNDS);
         assert_equal(&data, &expected, &format!("sector {sector}"));
     }
+    drop(device);
     mount.stop();
 }
 
@@ -174,6 +177,7 @@ fn a_shared_writable_mapping_reaches_the_files_below() {
     assert_equal(&a[MIB as usize - 4096..], &data[..4096], "first file");
     assert_equal(&b[..8192], &data[4096..], "second file");
     assert_eq!(read(&device, 4096, 6), b"before");
+    drop(device);
     mount.stop();
 }
 
@@ -221,6 +225,7 @@ fn punched_holes_and_zeroed_ranges_read_zero_and_give_space_back() {
     let after = fs::metadata(mount.folder().join("a")).unwrap().blocks();
     assert!(after + 1000 < full, "{full} blocks before, {after} after");
     assert_eq!(device.metadata().unwrap().len(), 2 * MIB);
+    drop(device);
     mount.stop();
 }
 
@@ -236,6 +241,7 @@ fn other_fallocates_are_refused_or_change_nothing() {
     assert!(fallocate(&device, FallocateFlags::empty(), 0, 4 * MIB).is_err());
     assert_eq!(device.metadata().unwrap().len(), 2 * MIB);
     assert_eq!(read(&device, 0, 5), b"stays");
+    drop(device);
     mount.stop();
 }
 
@@ -267,6 +273,7 @@ fn seeking_finds_data_and_holes() {
     );
     assert_eq!(seek(&device, SeekFrom::Hole(0)), Ok(0));
     assert_eq!(seek(&device, SeekFrom::Data(2 * MIB)), Err(Errno::NXIO));
+    drop(device);
     mount.stop();
 }
 
@@ -277,6 +284,7 @@ fn zero_rows_are_holes_and_error_rows_are_not() {
     let device = File::open(mount.device("z")).unwrap();
     assert_eq!(seek(&device, SeekFrom::Data(0)), Ok(524_288));
     assert_eq!(seek(&device, SeekFrom::Hole(0)), Ok(0));
+    drop(device);
     mount.stop();
 }
 
@@ -358,6 +366,7 @@ fn the_file_system_counts_its_devices() {
     );
     assert!(stat.f_namemax >= 127);
     run("df", &[word(mount.at())]);
+    drop(folder);
     mount.stop();
 }
 
@@ -379,8 +388,10 @@ fn truncating_is_refused_but_for_the_size_there_is() {
         .truncate(true)
         .open(mount.device("d"));
     assert!(opened.is_ok(), "{opened:?}");
+    drop(opened);
     assert_eq!(device.metadata().unwrap().len(), 2 * MIB);
     assert_eq!(read(&device, 0, 5), b"stays");
+    drop(device);
     mount.stop();
 }
 
@@ -416,6 +427,7 @@ fn a_device_grows_while_it_is_open() {
     device.write_all_at(b"last", 3 * MIB - 4).unwrap();
     assert_eq!(&fs::read(c).unwrap()[MIB as usize - 4..], b"last");
     assert_eq!(read(&device, 0, 5), b"first");
+    drop(device);
     mount.stop();
 }
 
@@ -519,6 +531,7 @@ fn errors_below_reach_the_reader() {
         "{}",
         said.err
     );
+    drop(device);
     mount.stop();
 }
 
@@ -534,5 +547,6 @@ fn the_folder_holds_regular_files_only() {
             assert_eq!((name, entry.file_type()), ("d", FileType::RegularFile));
         }
     }
+    drop(folder);
     mount.stop();
 }

@@ -8,6 +8,7 @@ use rustix::io::Errno;
 use rustix::process::Signal;
 use std::fs::{self, File};
 use std::os::unix::fs::FileExt;
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::thread;
@@ -126,32 +127,22 @@ fn control_c_ends_it_the_same_way() {
     assert!(!is_mounted(&at));
 }
 
-#[test]
-fn sigterm_under_load_loses_no_write_that_returned() {
-    let mut mount = devices(&["d"]);
-    let written = AtomicU64::new(0);
-    let ended = AtomicBool::new(false);
+/// Writes numbered sectors to device `d` round and round until told to stop or refused.
+fn write_numbers(mount: &Mount, written: &AtomicU64, stop: &AtomicBool) {
     let device = mount.open("d");
-    thread::scope(|scope| {
-        let (device, written, ended) = (device, &written, &ended);
-        scope.spawn(move || {
-            for round in 1..=u64::MAX {
-                let at = round % 2048 * 512;
-                let sector = round.to_le_bytes().repeat(64);
-                if device.write_all_at(&sector, at).is_err() || ended.load(Ordering::SeqCst) {
-                    return;
-                }
-                written.store(round, Ordering::SeqCst);
-            }
-        });
-        wait_until(|| written.load(Ordering::SeqCst) > 200);
-        mount.signal(Signal::TERM);
-        let status = mount.wait();
-        ended.store(true, Ordering::SeqCst);
-        assert!(status.success(), "{status}: {}", mount.log());
-    });
-    let last = written.load(Ordering::SeqCst);
-    let below = fs::read(mount.folder().join("d.img")).unwrap();
+    for round in 1..=u64::MAX {
+        let sector = round.to_le_bytes().repeat(64);
+        let at = round % 2048 * 512;
+        if stop.load(Ordering::SeqCst) || device.write_all_at(&sector, at).is_err() {
+            return;
+        }
+        written.store(round, Ordering::SeqCst);
+    }
+}
+
+/// Every write up to the last that returned is in the file, unless a later one took its place.
+fn assert_written(file: &Path, last: u64) {
+    let below = fs::read(file).unwrap();
     for round in last.saturating_sub(2000).max(1)..=last {
         let at = (round % 2048 * 512) as usize;
         let found = u64::from_le_bytes(below[at..at + 8].try_into().unwrap());
@@ -160,6 +151,52 @@ fn sigterm_under_load_loses_no_write_that_returned() {
             "write {round} of {last} returned, and {found} is there"
         );
     }
+}
+
+#[test]
+fn sigterm_waits_for_who_has_a_device_open() {
+    let mut mount = devices(&["d"]);
+    let at = mount.at().to_owned();
+    let (written, stop) = (AtomicU64::new(0), AtomicBool::new(false));
+    let count = || written.load(Ordering::SeqCst);
+    thread::scope(|scope| {
+        // The writer borrows the mount; the daemon is told to end by its number.
+        let writer = scope.spawn(|| write_numbers(&mount, &written, &stop));
+        wait_until(|| count() > 200);
+        mount.signal(Signal::TERM);
+        wait_until(|| !is_mounted(&at));
+        let then = count();
+        wait_until(|| count() > then + 200);
+        stop.store(true, Ordering::SeqCst);
+        writer.join().unwrap();
+    });
+    let status = mount.wait();
+    assert!(status.success(), "{status}: {}", mount.log());
+    assert!(
+        mount.log().contains(&std::process::id().to_string()),
+        "{}",
+        mount.log()
+    );
+    assert_written(&mount.folder().join("d.img"), count());
+}
+
+#[test]
+fn a_second_sigterm_ends_it_at_once_and_loses_no_write_that_returned() {
+    let mut mount = devices(&["d"]);
+    let at = mount.at().to_owned();
+    let (written, stop) = (AtomicU64::new(0), AtomicBool::new(false));
+    let count = || written.load(Ordering::SeqCst);
+    thread::scope(|scope| {
+        let writer = scope.spawn(|| write_numbers(&mount, &written, &stop));
+        wait_until(|| count() > 200);
+        mount.signal(Signal::TERM);
+        wait_until(|| !is_mounted(&at));
+        mount.signal(Signal::TERM);
+        writer.join().unwrap();
+    });
+    mount.wait();
+    assert!(!is_mounted(&at));
+    assert_written(&mount.folder().join("d.img"), count());
 }
 
 #[test]
@@ -172,7 +209,8 @@ fn a_killed_daemon_leaves_enotconn_and_a_new_mount_takes_its_place() {
     let mut byte = [0];
     for error in [
         device.read_at(&mut byte, 0).unwrap_err(),
-        fs::metadata(mount.at()).unwrap_err(),
+        fs::read_dir(mount.at()).map(|_| ()).unwrap_err(),
+        File::open(mount.device("other")).unwrap_err(),
     ] {
         assert_eq!(error.raw_os_error(), Some(Errno::NOTCONN.raw_os_error()));
     }
@@ -232,7 +270,12 @@ fn unmount_says_who_holds_the_mount() {
     );
     assert!(is_mounted(&at));
     drop(held);
-    wait_until(|| mount.dmfs(&["umount", word(&at)]).status.success());
+    // The kernel tells us of the last close a moment after close() returned.
+    wait_until(|| {
+        let said = mount.dmfs(&["umount", word(&at)]);
+        println!("{}", said.err);
+        said.status.success()
+    });
     assert!(mount.wait().success());
     assert!(!is_mounted(&at));
 }
@@ -252,21 +295,24 @@ fn a_second_daemon_on_the_same_mountpoint_is_refused() {
 }
 
 #[test]
-fn waiting_for_an_event_ends_with_the_table_swap() {
+fn a_rename_wakes_who_waits_for_an_event_and_a_table_swap_does_not() {
     let mount = devices(&["d"]);
-    let events = || {
-        let said = mount.dmsetup(&["info", "-c", "--noheadings", "-o", "events", "d"]);
+    let events = |name: &str| {
+        let said = mount.dmsetup(&["info", "-c", "--noheadings", "-o", "events", name]);
         said.must().trim().to_owned()
     };
-    let before = events();
     thread::scope(|scope| {
-        let waiter = scope.spawn(|| mount.dmfs(&["wait", "d", &before]).must());
-        thread::sleep(Duration::from_millis(50));
+        let waiter = scope.spawn(|| mount.dmfs(&["wait", "d", "0"]).must());
         let table = mount.dmfs(&["table", "d"]).must();
         mount.dmfs_fed(&["load", "d"], &table).must();
         mount.dmfs(&["resume", "d"]).must();
+        assert_eq!(events("d"), "0");
+        assert!(!waiter.is_finished());
+        // Whether it waits already or comes too late: the number has changed either way.
+        mount.dmfs(&["rename", "d", "e"]).must();
+        mount.dmfs(&["rename", "e", "d"]).must();
         waiter.join().unwrap();
     });
-    assert_ne!(events(), before);
+    assert_eq!(events("d"), "2");
     mount.stop();
 }
