@@ -93,24 +93,9 @@ fn a_loop_device_over_our_file_is_linked() {
     let mount = base();
     let attached = LoopDevice::attach(&mount.device("base"), &["--direct-io=on"]);
     mount.create("top", &format!("0 1024 linear {} 8\n", attached.word()));
-    let number = mount
-        .dmsetup(&[
-            "info",
-            "-c",
-            "--noheadings",
-            "-o",
-            "major,minor",
-            "--separator",
-            ", ",
-            "base",
-        ])
-        .must();
-    let deps = mount.dmsetup(&["deps", "top"]).must();
-    assert_eq!(
-        deps,
-        format!("1 dependencies\t: ({})\n", number.trim()),
-        "the loop device is passed by"
-    );
+    // One opener is the loop device, the other is the table: the loop driver is passed by.
+    let info = mount.dmsetup(&["info", "base"]).must();
+    assert!(info.contains("Open count:        2\n"), "{info}");
     mount.open("top").write_all_at(b"linked", 0).unwrap();
     assert_eq!(read(&mount.open("base"), 4096, 6), b"linked");
     mount.dmfs(&["remove", "top"]).must();

@@ -1,6 +1,8 @@
 //! Every file in `mounts/` runs as it stands, and TOML that is wrong says where.
 
 use crate::support::mount::Mount;
+use crate::support::tools::word;
+use rustix::process::Signal;
 use std::fs;
 use std::path::Path;
 
@@ -16,7 +18,7 @@ fn every_example_mount_runs() {
     assert!(!files.is_empty(), "{} is empty", folder.display());
     for file in files {
         println!("{}", file.display());
-        let mount = Mount::from_toml(&fs::read_to_string(&file).unwrap());
+        let mut mount = Mount::from_toml(&fs::read_to_string(&file).unwrap());
         let names: Vec<String> = mount
             .dmsetup(&["info", "-c", "--noheadings", "-o", "name"])
             .must()
@@ -33,9 +35,13 @@ fn every_example_mount_runs() {
             assert_eq!(mount.dmfs(&["table", name]).must(), table);
         }
         let dump = mount.dmfs(&["dump"]).must();
-        mount.stop();
-        let again = Mount::from_toml(&dump);
-        let mut listed: Vec<String> = again
+        let again = mount.folder().join("again.toml");
+        fs::write(&again, dump).unwrap();
+        mount.signal(Signal::TERM);
+        assert!(mount.wait().success());
+        let words = ["mount", word(&again), word(mount.at())].map(str::to_owned);
+        mount.run_daemon(&words);
+        let mut listed: Vec<String> = mount
             .dmsetup(&["info", "-c", "--noheadings", "-o", "name"])
             .must()
             .lines()
@@ -45,7 +51,7 @@ fn every_example_mount_runs() {
         let mut names = names;
         names.sort();
         assert_eq!(listed, names, "{}: what dump wrote", file.display());
-        again.stop();
+        mount.stop();
     }
 }
 

@@ -11,7 +11,7 @@ const MIB: u64 = 1 << 20;
 
 /// What an ordinary user does with a mount at `mnt` in the working folder.
 const SESSION: &str = "
-    dmfs create d --table '0 16384 linear $PWD/file 0'
+    dmfs create d --table \"0 16384 linear $PWD/file 0\"
     test \"$(stat -c %s mnt/d)\" = 8388608
     dd if=/dev/urandom of=noise bs=64k count=3 status=none
     dd if=noise of=mnt/d bs=1000 seek=7 conv=notrunc,fsync status=none
