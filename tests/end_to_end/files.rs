@@ -298,7 +298,8 @@ fn synchronous_and_direct_writes_arrive() {
         (8192, OFlags::DIRECT),
         (12_288, OFlags::DIRECT | OFlags::DSYNC),
     ] {
-        let device = File::from(open(&path, OFlags::RDWR | OFlags::CLOEXEC | flags, Mode::empty()).unwrap());
+        let device =
+            File::from(open(&path, OFlags::RDWR | OFlags::CLOEXEC | flags, Mode::empty()).unwrap());
         let data = vec![at as u8 / 2 + 1; 4096];
         device.write_all_at(&data, at).unwrap();
         assert_equal(&read(&device, at, 4096), &data, &format!("{flags:?}"));

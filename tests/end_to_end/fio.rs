@@ -18,6 +18,7 @@ fn job(file: &Path, engine: &str, size: u64, rest: &[&str]) -> Vec<String> {
         "--iodepth=16",
         "--verify=crc32c",
         "--verify_fatal=1",
+        "--verify_state_save=0",
         "--do_verify=1",
         "--randseed=7",
         "--group_reporting",
