@@ -255,6 +255,7 @@ fn complete(rows: Vec<Row>, context: &TableContext<'_>) -> Result<Table, TableEr
     let len = Sectors(ends.last().copied().unwrap_or(0));
     Ok(Table {
         rows,
+        rows_per_sector: ends.len() as f64 / len.0.max(1) as f64,
         ends,
         len,
         access: context.access,
