@@ -132,10 +132,7 @@ fn compare(options: &Options) -> Result<(), String> {
     let kinds = installed(&options.servers);
     let mut results = Results::new();
     for rep in 0..options.reps {
-        let mut up = Vec::new();
-        for kind in &kinds {
-            up.push(Server::start(*kind, &backing, folder.path())?);
-        }
+        let up = servers::start(&kinds, &backing, folder.path())?;
         for workload in &options.workloads {
             // A B C, then C B A: what drifts during a round falls on all alike.
             let mut order: Vec<&Server> = up.iter().collect();

@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::rc::Rc;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
@@ -63,6 +64,11 @@ impl Kind {
         }
     }
 
+    /// True for what one dmfs serves together.
+    fn is_dmfs(self) -> bool {
+        matches!(self, Kind::Linear | Kind::Stack | Kind::Rows)
+    }
+
     /// The programs that have to be installed.
     pub fn programs(self) -> &'static [&'static str] {
         match self {
@@ -73,78 +79,117 @@ impl Kind {
     }
 }
 
-/// A server that is up. Dropping it unmounts and ends it.
+/// A server that is up, as the one file that is measured. Dropping the last file of a server unmounts and ends it.
 pub struct Server {
     /// What it is.
     pub kind: Kind,
-    /// The file it shows.
+    /// The file.
     pub file: PathBuf,
     /// The length of that file.
     pub bytes: u64,
+    running: Rc<Running>,
+}
+
+/// A mount and the processes that serve it.
+struct Running {
     mounted: PathBuf,
     processes: Vec<Child>,
 }
 
-impl Server {
-    /// Starts `kind` over `backing`, with what it needs in `folder`, and waits until its file is there.
-    ///
-    /// # Errors
-    /// A sentence where the server cannot be started, ends early, or does not show its file in time.
-    pub fn start(kind: Kind, backing: &Path, folder: &Path) -> Result<Server, String> {
-        let folder = folder.join(kind.name());
-        fs::create_dir_all(&folder).map_err(|error| format!("{}: {error}", folder.display()))?;
-        let backing_bytes = fs::metadata(backing)
-            .map_err(|error| format!("{}: {error}", backing.display()))?
-            .len();
-        let mount = folder.join("mnt");
-        let mut server = match kind {
-            Kind::Qemu | Kind::Nbd => {
-                fs::write(&mount, "").map_err(|error| format!("{}: {error}", mount.display()))?;
-                Server::new(kind, mount.clone(), mount, backing_bytes)
-            }
-            Kind::Plain | Kind::Linear | Kind::Stack | Kind::Rows => {
-                fs::create_dir_all(&mount)
-                    .map_err(|error| format!("{}: {error}", mount.display()))?;
-                let bytes = if kind == Kind::Rows {
-                    ROWS * ROW_BYTES
-                } else {
-                    backing_bytes
-                };
-                Server::new(kind, mount.join(FILE_NAME), mount, bytes)
+/// Starts `kinds` over `backing`, with what they need in `folder`, and waits until their files are there. All that
+/// are dmfs are one process, because a backing file has one user at a time.
+///
+/// # Errors
+/// A sentence where a server cannot be started, ends early, or does not show its file in time.
+pub fn start(kinds: &[Kind], backing: &Path, folder: &Path) -> Result<Vec<Server>, String> {
+    let backing_bytes = fs::metadata(backing)
+        .map_err(|error| format!("{}: {error}", backing.display()))?
+        .len();
+    let mut dmfs: Option<Rc<Running>> = None;
+    let mut up = Vec::new();
+    for &kind in kinds {
+        let name = if kind.is_dmfs() { "dmfs" } else { kind.name() };
+        let folder = folder.join(name);
+        let running = match (&dmfs, kind.is_dmfs()) {
+            (Some(running), true) => running.clone(),
+            (_, is_dmfs) => {
+                fs::create_dir_all(&folder)
+                    .map_err(|error| format!("{}: {error}", folder.display()))?;
+                let running = Rc::new(Running::spawn(kind, backing, backing_bytes, &folder)?);
+                dmfs = is_dmfs.then(|| running.clone()).or(dmfs);
+                running
             }
         };
-        server.spawn_all(backing, backing_bytes, &folder)?;
-        server.wait_until_shown(&folder)?;
-        Ok(server)
-    }
-
-    fn new(kind: Kind, file: PathBuf, mounted: PathBuf, bytes: u64) -> Server {
-        Server {
+        let mounted = &running.mounted;
+        let (file, bytes) = match kind {
+            Kind::Plain => (mounted.join(FILE_NAME), backing_bytes),
+            Kind::Linear | Kind::Stack => (mounted.join(kind.name()), backing_bytes),
+            Kind::Rows => (mounted.join(kind.name()), ROWS * ROW_BYTES),
+            Kind::Qemu | Kind::Nbd => (mounted.clone(), backing_bytes),
+        };
+        let server = Server {
             kind,
             file,
             bytes,
-            mounted,
-            processes: Vec::new(),
-        }
+            running,
+        };
+        server.wait_until_shown(&folder)?;
+        up.push(server);
+    }
+    Ok(up)
+}
+
+impl Server {
+    fn wait_until_shown(&self, folder: &Path) -> Result<(), String> {
+        let what = format!("{} of {} bytes", self.file.display(), self.bytes);
+        wait_for(&what, || {
+            for process in &self.running.processes {
+                if !Path::new(&format!("/proc/{}/exe", process.id())).exists() {
+                    let log = fs::read_to_string(folder.join("log")).unwrap_or_default();
+                    return Err(format!("{} ended: {log}", self.kind.name()));
+                }
+            }
+            Ok(fs::metadata(&self.file).is_ok_and(|found| found.len() == self.bytes))
+        })
     }
 
-    fn spawn_all(&mut self, backing: &Path, bytes: u64, folder: &Path) -> Result<(), String> {
-        let mount = self.mounted.clone();
-        match self.kind {
+    /// CPU seconds that the server's processes have used since they started, all threads.
+    ///
+    /// # Errors
+    /// A sentence where a process is gone.
+    pub fn cpu_seconds(&self) -> Result<f64, String> {
+        let processes = &self.running.processes;
+        processes.iter().map(|child| cpu_of(child.id())).sum()
+    }
+}
+
+impl Running {
+    fn spawn(kind: Kind, backing: &Path, bytes: u64, folder: &Path) -> Result<Running, String> {
+        let mount = folder.join("mnt");
+        let failed = |error: std::io::Error| format!("{}: {error}", mount.display());
+        match kind {
+            Kind::Qemu | Kind::Nbd => fs::write(&mount, "").map_err(failed)?,
+            Kind::Plain | Kind::Linear | Kind::Stack | Kind::Rows => {
+                fs::create_dir_all(&mount).map_err(failed)?;
+            }
+        }
+        let mut running = Running {
+            mounted: mount.clone(),
+            processes: Vec::new(),
+        };
+        match kind {
             Kind::Plain => {
                 let program = std::env::current_exe().map_err(|error| error.to_string())?;
                 let mut command = Command::new(program);
                 command.arg("--serve-plain").arg(backing).arg(&mount);
-                self.spawn(command, folder)
+                running.add(command, folder)?;
             }
-            Kind::Linear => self.spawn(dmfs_concise(&mount, &linear(backing, bytes)), folder),
-            Kind::Stack => self.spawn(dmfs_concise(&mount, &stack(backing, bytes, &mount)), folder),
-            Kind::Rows => {
-                let config = folder.join("rows.toml");
-                fs::write(&config, rows(backing, bytes)).map_err(|error| error.to_string())?;
+            Kind::Linear | Kind::Stack | Kind::Rows => {
+                let config = folder.join("devices.toml");
+                fs::write(&config, devices(backing, bytes)).map_err(|error| error.to_string())?;
                 let mut command = Command::new(env!("CARGO_BIN_EXE_dmfs"));
                 command.arg("mount").arg(&config).arg(&mount);
-                self.spawn(command, folder)
+                running.add(command, folder)?;
             }
             Kind::Qemu => {
                 let mut command = Command::new("qemu-storage-daemon");
@@ -156,22 +201,24 @@ impl Server {
                     "type=fuse,id=e,node-name=f,mountpoint={},writable=on",
                     mount.display()
                 ));
-                self.spawn(command, folder)
+                running.add(command, folder)?;
             }
             Kind::Nbd => {
                 let socket = folder.join("nbd.sock");
+                let _ = fs::remove_file(&socket);
                 let mut kit = Command::new("nbdkit");
                 kit.args(["-f", "-U"]).arg(&socket).arg("file").arg(backing);
-                self.spawn(kit, folder)?;
+                running.add(kit, folder)?;
                 wait_for("nbdkit's socket", || Ok(socket.exists()))?;
                 let mut fuse = Command::new("nbdfuse");
                 fuse.arg(&mount).arg("--unix").arg(&socket);
-                self.spawn(fuse, folder)
+                running.add(fuse, folder)?;
             }
         }
+        Ok(running)
     }
 
-    fn spawn(&mut self, mut command: Command, folder: &Path) -> Result<(), String> {
+    fn add(&mut self, mut command: Command, folder: &Path) -> Result<(), String> {
         let log = fs::File::options()
             .create(true)
             .append(true)
@@ -186,28 +233,6 @@ impl Server {
             .map_err(|error| format!("{}: {error}", command.get_program().display()))?;
         self.processes.push(child);
         Ok(())
-    }
-
-    fn wait_until_shown(&mut self, folder: &Path) -> Result<(), String> {
-        let (file, bytes) = (self.file.clone(), self.bytes);
-        let what = format!("{} of {bytes} bytes", file.display());
-        wait_for(&what, || {
-            for process in &mut self.processes {
-                if let Ok(Some(status)) = process.try_wait() {
-                    let log = fs::read_to_string(folder.join("log")).unwrap_or_default();
-                    return Err(format!("{} ended with {status}: {log}", self.kind.name()));
-                }
-            }
-            Ok(fs::metadata(&file).is_ok_and(|found| found.len() == bytes))
-        })
-    }
-
-    /// CPU seconds that the server's processes have used since they started, all threads.
-    ///
-    /// # Errors
-    /// A sentence where a process is gone.
-    pub fn cpu_seconds(&self) -> Result<f64, String> {
-        self.processes.iter().map(|child| cpu_of(child.id())).sum()
     }
 
     fn unmount(&self) {
@@ -242,11 +267,11 @@ impl Server {
     }
 }
 
-impl Drop for Server {
+impl Drop for Running {
     fn drop(&mut self) {
         self.unmount();
         for process in self.processes.iter_mut().rev() {
-            Server::end(process);
+            Running::end(process);
         }
     }
 }
@@ -278,44 +303,26 @@ fn wait_for(what: &str, mut is_there: impl FnMut() -> Result<bool, String>) -> R
     ))
 }
 
-fn dmfs_concise(mount: &Path, devices: &str) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_dmfs"));
-    command
-        .arg("mount")
-        .arg(mount)
-        .arg("--concise")
-        .arg(devices);
-    command
-}
-
-fn linear(backing: &Path, bytes: u64) -> String {
-    format!(
-        "{FILE_NAME},,,rw,0 {} linear {} 0",
-        bytes / 512,
-        backing.display()
-    )
-}
-
-/// `layer1` on the file, each further layer on the one before, the last one called as the file is.
-fn stack(backing: &Path, bytes: u64, mount: &Path) -> String {
-    let mut devices = String::new();
-    let mut below = backing.to_path_buf();
-    for layer in 1..=STACK {
-        let name = if layer == STACK {
-            FILE_NAME.to_owned()
-        } else {
-            format!("layer{layer}")
-        };
-        let separator = if layer == 1 { "" } else { ";" };
+/// The mount file of all that is measured of dmfs.
+fn devices(backing: &Path, bytes: u64) -> String {
+    let mut text = String::new();
+    let mut device = |name: &str, table: &str| {
         let _ = write!(
-            devices,
-            "{separator}{name},,,rw,0 {} linear {} 0",
-            bytes / 512,
-            below.display()
+            text,
+            "[[device]]\nname = \"{name}\"\ntable = '''\n{table}'''\n"
         );
-        below = mount.join(name);
+    };
+    let on = |below: &str| format!("0 {} linear {below} 0\n", bytes / 512);
+    device(Kind::Linear.name(), &on(&backing.display().to_string()));
+    let mut below = backing.display().to_string();
+    for layer in 1..STACK {
+        let name = format!("layer{layer}");
+        device(&name, &on(&below));
+        below = format!("/dev/mapper/{name}");
     }
-    devices
+    device(Kind::Stack.name(), &on(&below));
+    device(Kind::Rows.name(), &rows(backing, bytes));
+    text
 }
 
 /// Rows of one MiB that lie on the file in an order of their own, each stretch used by many rows.
@@ -333,5 +340,5 @@ fn rows(backing: &Path, bytes: u64) -> String {
             stretch * sectors
         );
     }
-    format!("[[device]]\nname = \"{FILE_NAME}\"\ntable = '''\n{table}'''\n")
+    table
 }
