@@ -54,6 +54,11 @@ impl Gate {
         self.0.drain(keep_waiting)
     }
 
+    /// True where nobody is inside.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     /// Opens the gate and lets in everybody who waits.
     pub fn open(&self) {
         self.0.open();

@@ -9,6 +9,7 @@
 mod directory;
 mod events;
 pub mod gate;
+mod live;
 mod openers;
 
 pub use directory::{Change, Directory};
@@ -16,12 +17,13 @@ pub use events::Events;
 pub use openers::Removal;
 
 use gate::Gate;
+use live::LiveTable;
 use openers::Openers;
 
 use crate::io::{
     BlockDev, Counters, DeviceNumber, Errno, Extent, IoError, IoResult, Limits, OpKind, Request,
 };
-use crate::sync::{Arc, ArcSwapOption, AtomicU64, Mutex, Ordering, RwLock};
+use crate::sync::{Arc, AtomicU32, AtomicU64, Mutex, Ordering, RwLock};
 use crate::table::Table;
 use crate::target::Access;
 use crate::unit::{Sector, Sectors};
@@ -31,9 +33,11 @@ pub struct Device {
     id: u64,
     number: DeviceNumber,
     gate: Gate,
-    active: ArcSwapOption<Table>,
+    active: LiveTable,
     /// Length of the active table in sectors; stays when the table goes.
     capacity: AtomicU64,
+    /// The active table's, bytes.
+    logical_block_size: AtomicU32,
     /// Changes of data that the last suspend has made durable.
     made_durable: AtomicU64,
     /// Guards suspend, resume and removal against each other; held while requests drain.
@@ -100,8 +104,9 @@ impl Device {
             id,
             number,
             gate: Gate::new(),
-            active: ArcSwapOption::empty(),
+            active: LiveTable::empty(),
             capacity: AtomicU64::new(0),
+            logical_block_size: AtomicU32::new(Limits::default().logical_block_size),
             made_durable: AtomicU64::new(0),
             moves: Mutex::new(()),
             slots: Mutex::new(Slots::default()),
@@ -158,9 +163,7 @@ impl Device {
 
     /// True where writes are refused: the live table is read-only.
     pub fn is_read_only(&self) -> bool {
-        self.active
-            .load()
-            .as_ref()
+        self.active()
             .is_some_and(|table| table.access() == Access::ReadOnly)
     }
 
@@ -185,11 +188,7 @@ impl Device {
     pub fn load(&self, table: Arc<Table>) -> Result<(), LoadError> {
         let replaced = {
             let mut slots = self.slots.lock();
-            let immutable = self
-                .active
-                .load()
-                .as_ref()
-                .and_then(|active| active.immutable_kind());
+            let immutable = self.active().and_then(|active| active.immutable_kind());
             if let Some(kind) = immutable {
                 let same = table
                     .immutable_kind()
@@ -295,7 +294,9 @@ impl Device {
             if self.capacity.swap(table.len().0, Ordering::Relaxed) != table.len().0 {
                 slots.geometry = None;
             }
-            replaced = self.active.swap(Some(table));
+            let block_size = table.limits().logical_block_size;
+            self.logical_block_size.store(block_size, Ordering::Relaxed);
+            replaced = self.active.replace(Some(table), &self.gate);
         }
         if self.slots.lock().suspended {
             self.resume_locked()
@@ -329,9 +330,12 @@ impl Device {
     /// Takes both tables away and lets every waiting request fail: the end of the device.
     pub fn shut_down(&self) {
         let inactive = self.slots.lock().inactive.take();
-        let active = self.active.swap(None);
         // Closed first, because requests that were given back wait for the next opening.
         self.gate.close();
+        if !self.gate.drain(&mut || false) {
+            log::warn!("{}: ended while requests are still inside", self.name());
+        }
+        let active = self.active.replace(None, &self.gate);
         self.gate.open();
         if let Some(table) = &active {
             let written = self.gate.counters();
@@ -369,10 +373,13 @@ impl BlockDev for Device {
     }
 
     fn limits(&self) -> Limits {
-        self.active
-            .load()
-            .as_ref()
+        self.active()
             .map_or_else(Limits::default, |table| table.limits())
+    }
+
+    #[inline]
+    fn logical_block_size(&self) -> u32 {
+        self.logical_block_size.load(Ordering::Relaxed)
     }
 
     #[inline]
@@ -380,7 +387,7 @@ impl BlockDev for Device {
         let (kind, nowait) = (request.op.kind(), request.flags.nowait);
         loop {
             let inside = self.gate.enter(kind, request.len, nowait)?;
-            let result = match &*self.active.load() {
+            let result = match self.active.for_request(&inside) {
                 Some(table) if kind.changes_data() && table.access() == Access::ReadOnly => {
                     Err(IoError::READ_ONLY)
                 }
@@ -409,7 +416,7 @@ impl BlockDev for Device {
     }
 
     fn extent_at(&self, at: Sector) -> Extent {
-        match &*self.active.load() {
+        match self.active() {
             Some(table) => table.extent_at(at),
             None => Extent::hole(Sector(at.0.saturating_add(1))),
         }

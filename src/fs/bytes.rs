@@ -65,7 +65,7 @@ pub fn size(device: &dyn BlockDev) -> u64 {
 }
 
 fn block_size(device: &dyn BlockDev) -> u64 {
-    u64::from(device.limits().logical_block_size).clamp(SECTOR_SIZE, LARGEST_BLOCK)
+    u64::from(device.logical_block_size()).clamp(SECTOR_SIZE, LARGEST_BLOCK)
 }
 
 /// How many of `len` bytes from `at` lie on a device of `size` bytes.

@@ -24,7 +24,7 @@ use super::front::{AttributeChange, Entry, Front, LONGEST_NAME, Listing};
 use super::inodes::OwnerChange;
 use super::scratch::{self, MAX_REQUEST};
 use crate::io::{Flags, IoError, IoResult, WaitingRoom};
-use crate::sync::{Arc, AtomicU64, Mutex, Ordering};
+use crate::sync::{Arc, AtomicU64, Mutex, Ordering, become_worker};
 
 /// How long the kernel may believe what it was told; it is told when that changes.
 const TTL: Duration = Duration::from_secs(3600);
@@ -242,6 +242,7 @@ impl Filesystem for Dispatch {
         _owner: Option<LockOwner>,
         reply: ReplyData,
     ) {
+        become_worker();
         let len = size as usize;
         scratch::with(len + WIDEST, |scratch| {
             match self.front.read(inode.0, offset, len, scratch, WORKER) {

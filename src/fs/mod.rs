@@ -31,7 +31,7 @@ use fuser::{Config, INodeNo, Notifier, Session, SessionACL};
 use rustix::fs::{AtFlags, CWD, StatxFlags, statx};
 
 use crate::device::{Change, Directory};
-use crate::io::{Errno, WaitingRoom};
+use crate::io::WaitingRoom;
 use crate::sync::{Arc, Condvar, Mutex, Ordering};
 use dispatch::Dispatch;
 use front::Front;
@@ -109,13 +109,7 @@ fn start(
     thread::Builder::new()
         .name("fuse".to_owned())
         .spawn(move || {
-            let result = session.run().or_else(|error| {
-                // A worker that holds a request when the mount goes away is told so, and not ENODEV.
-                match Errno::from_io_error(&error) {
-                    Some(Errno::CONNABORTED) => Ok(()),
-                    _ => Err(error.to_string()),
-                }
-            });
+            let result = session.run().map_err(|error| error.to_string());
             *reached.result.lock() = Some(result);
             reached.reached.notify_all();
         })
@@ -230,14 +224,11 @@ impl Mounted {
         let deadline = Instant::now() + patience;
         let mut result = self.end.result.lock();
         while result.is_none() {
-            if self
-                .end
-                .reached
-                .wait_until(&mut result, deadline)
-                .timed_out()
-            {
-                return result.is_some();
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return false;
             }
+            self.end.reached.wait_for(&mut result, left);
         }
         true
     }

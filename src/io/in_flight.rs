@@ -1,27 +1,33 @@
 //! Counting requests in and out, closing the way in, and waiting until those inside have left.
 //!
 //! Each thread counts in one of a few padded cells, so that two threads that serve one device do not pass a
-//! cache line back and forth. The counters are the device's statistics too; what is in flight is the difference
-//! between started and finished.
+//! cache line back and forth. A worker has a cell of its own, in which it adds by a load and a store; other
+//! threads share the rest and add atomically. The counters are the device's statistics too; what is in flight is
+//! the difference between started and finished.
 //!
-//! Coming in and closing meet on two pairs, all of them `SeqCst`, so that of any two that race at least one sees
-//! the other:
+//! Coming in and closing meet on two pairs. Between store and load stands the light barrier on the side of
+//! requests, the heavy one on the side of closing, so that of any two that race at least one sees the other:
 //! - coming in adds to `started`, then reads `state`; closing writes `state`, then (in `drain`) reads `started`:
 //!   who comes in unseen by the drain sees that it is closed, and goes back;
 //! - leaving adds to `finished`, then reads `state`; closing writes `state`, then reads `finished`: who leaves
 //!   unseen by the drain sees that it is closed, and wakes it.
 
 use std::array;
+use std::marker::PhantomData;
 use std::mem::ManuallyDrop;
 use std::time::Duration;
 
 use super::OpKind;
-use crate::sync::{AtomicU64, Condvar, Mutex, Ordering, store_load_barrier, thread_number};
+use crate::sync::{
+    AtomicU64, Condvar, Mutex, Ordering, WORKERS, heavy_barrier, light_barrier, prepare_barriers,
+    thread_number, worker_number,
+};
 use crate::unit::Sectors;
 
-/// How many cells there are. The front runs at most four workers; more threads share cells, which costs them
-/// time but no exactness.
-const CELLS: usize = if cfg!(schedules) { 2 } else { 8 };
+/// How many cells there are for threads that are no workers. Sharing one costs them time but no exactness.
+const SHARED: usize = if cfg!(schedules) { 1 } else { 4 };
+/// All cells: the shared ones, then one for each worker.
+const CELLS: usize = SHARED + WORKERS;
 
 const KINDS: [OpKind; 5] = [
     OpKind::Read,
@@ -64,10 +70,32 @@ pub struct Opening(u64);
 #[must_use = "the request leaves when this is dropped"]
 pub struct Inside<'a> {
     in_flight: &'a InFlight,
-    cell: &'a Cell,
+    cell: MyCell<'a>,
     kind: OpKind,
     sectors: Sectors,
     opening: Opening,
+}
+
+/// The cell of the calling thread; not to be used by another.
+#[derive(Clone, Copy)]
+struct MyCell<'a> {
+    cell: &'a Cell,
+    /// Nobody else adds to it.
+    is_own: bool,
+    _of_this_thread: PhantomData<*const ()>,
+}
+
+impl MyCell<'_> {
+    #[inline]
+    fn add(self, counter: impl Fn(&Cell) -> &AtomicU64, n: u64) {
+        let counter = counter(self.cell);
+        if self.is_own {
+            let sum = counter.load(Ordering::Relaxed).wrapping_add(n);
+            counter.store(sum, Ordering::Release);
+        } else {
+            counter.fetch_add(n, Ordering::SeqCst);
+        }
+    }
 }
 
 /// What has been counted since the start.
@@ -98,6 +126,7 @@ impl Default for InFlight {
 impl InFlight {
     /// Open, with nobody inside.
     pub fn new() -> InFlight {
+        prepare_barriers();
         InFlight {
             cells: array::from_fn(|_| Cell::new()),
             state: AtomicU64::new(0),
@@ -111,8 +140,8 @@ impl InFlight {
     #[inline]
     pub fn try_enter(&self, kind: OpKind, sectors: Sectors) -> Option<Inside<'_>> {
         let cell = self.my_cell();
-        cell.started[kind as usize].fetch_add(1, Ordering::SeqCst);
-        store_load_barrier();
+        cell.add(|cell| &cell.started[kind as usize], 1);
+        light_barrier();
         let state = self.state.load(Ordering::SeqCst);
         if is_closed(state) {
             self.take_back(cell, kind);
@@ -133,7 +162,7 @@ impl InFlight {
         let state = self.state.load(Ordering::Relaxed);
         if !is_closed(state) {
             self.state.store(state + 1, Ordering::SeqCst);
-            store_load_barrier();
+            heavy_barrier();
         }
     }
 
@@ -228,8 +257,19 @@ impl InFlight {
     }
 
     #[inline]
-    fn my_cell(&self) -> &Cell {
-        &self.cells[thread_number() % CELLS]
+    fn my_cell(&self) -> MyCell<'_> {
+        let worker = worker_number();
+        let is_own = worker < WORKERS;
+        let index = if is_own {
+            SHARED + worker
+        } else {
+            thread_number() % SHARED
+        };
+        MyCell {
+            cell: &self.cells[index],
+            is_own,
+            _of_this_thread: PhantomData,
+        }
     }
 
     fn sum(&self, counter: impl Fn(&Cell) -> &AtomicU64) -> u64 {
@@ -240,9 +280,9 @@ impl InFlight {
     }
 
     #[cold]
-    fn take_back(&self, cell: &Cell, kind: OpKind) {
-        cell.started[kind as usize].fetch_sub(1, Ordering::SeqCst);
-        store_load_barrier();
+    fn take_back(&self, cell: MyCell<'_>, kind: OpKind) {
+        cell.add(|cell| &cell.started[kind as usize], 1u64.wrapping_neg());
+        light_barrier();
         // A drain may have counted the one that went back.
         if self.is_closed() {
             self.wake_drain();
@@ -267,7 +307,7 @@ impl Inside<'_> {
     /// Leaves as a request that failed.
     #[cold]
     pub fn fail(self) {
-        self.cell.errors.fetch_add(1, Ordering::Relaxed);
+        self.cell.add(|cell| &cell.errors, 1);
     }
 
     /// Leaves uncounted, because the request will come again; tells by which opening it came in.
@@ -285,10 +325,10 @@ impl Drop for Inside<'_> {
     fn drop(&mut self) {
         let kind = self.kind as usize;
         if !self.sectors.is_zero() {
-            self.cell.sectors[kind].fetch_add(self.sectors.0, Ordering::Relaxed);
+            self.cell.add(|cell| &cell.sectors[kind], self.sectors.0);
         }
-        self.cell.finished[kind].fetch_add(1, Ordering::SeqCst);
-        store_load_barrier();
+        self.cell.add(|cell| &cell.finished[kind], 1);
+        light_barrier();
         if self.in_flight.is_closed() {
             self.in_flight.wake_drain();
         }

@@ -40,6 +40,11 @@ pub trait BlockDev: Send + Sync {
     /// Block sizes and what the device can do besides reading and writing.
     fn limits(&self) -> Limits;
 
+    /// Smallest unit of a request, bytes: that of [`Self::limits`], for those who ask at every request.
+    fn logical_block_size(&self) -> u32 {
+        self.limits().logical_block_size
+    }
+
     /// Carries out `request`, whole sectors inside the device, and returns when it is done.
     ///
     /// # Errors

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use loom::sync::atomic::{Ordering, fence};
 use loom::thread;
 
-pub use loom::sync::atomic::{AtomicBool, AtomicI64, AtomicU32, AtomicU64, AtomicUsize};
+pub use loom::sync::atomic::{AtomicBool, AtomicI64, AtomicPtr, AtomicU32, AtomicU64, AtomicUsize};
 
 /// parking_lot's mutex.
 #[derive(Debug, Default)]
@@ -149,10 +149,23 @@ pub fn spawn_thread(
     Ok(())
 }
 
-pub fn store_load_barrier() {
+/// The second thread of a test (the first it starts) is a worker, no other.
+pub fn worker_number() -> usize {
+    thread_number().checked_sub(1).unwrap_or(usize::MAX)
+}
+
+pub fn become_worker() {}
+
+pub fn prepare_barriers() {}
+
+pub fn light_barrier() {
     // Loom changes threads before an access, but not before a fence.
     AtomicBool::new(false).load(Ordering::Relaxed);
     fence(Ordering::SeqCst);
+}
+
+pub fn heavy_barrier() {
+    light_barrier();
 }
 
 /// Runs `test` under every schedule in which threads are preempted at most `preemptions` times.
