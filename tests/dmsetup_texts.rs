@@ -429,7 +429,8 @@ fn tell(
         let same = wanted.iter().zip(&ours).take_while(|(a, b)| a == b).count();
         (wanted, ours) = (wanted.split_off(same), ours.split_off(same));
         while wanted.last().is_some_and(|line| ours.last() == Some(line)) {
-            (wanted.pop(), ours.pop());
+            wanted.pop();
+            ours.pop();
         }
         for (sign, lines) in [('-', wanted), ('+', ours)] {
             for line in lines.iter().take(20) {
@@ -453,7 +454,7 @@ macro_rules! transcripts {
 }
 
 transcripts! {
-    concise create info ls message names remove rename report select slots splitname status tree usage
+    concise create info ls message more names remove rename report select slots splitname status tree usage
 }
 
 #[test]

@@ -3,6 +3,9 @@
 use crate::control::protocol::dm_ioctl::payload::{self, TargetSpec};
 use crate::control::protocol::dm_ioctl::{Command, DevNo, Flags, Header};
 
+/// Longest name of a target, in bytes (`DM_MAX_TYPE_NAME` less the NUL).
+const TARGET_NAME_MAX: usize = 15;
+
 /// Room offered for an answer at first; doubled until the answer fits.
 pub const FIRST_ROOM: u32 = 16 << 10;
 
@@ -182,8 +185,11 @@ impl Task {
     /// With the rows of a table.
     ///
     /// # Errors
-    /// When the rows make no payload.
+    /// When the rows make no payload, or a target's name does not fit its field.
     pub fn with_rows(mut self, rows: &[TargetSpec]) -> Result<Self, String> {
+        if let Some(row) = rows.iter().find(|row| row.target.len() > TARGET_NAME_MAX) {
+            return Err(format!("Target type name {} is too long.", row.target));
+        }
         self.payload = payload::load(rows).map_err(|error| error.to_string())?;
         self.target_count = u32::try_from(rows.len()).map_err(|error| error.to_string())?;
         Ok(self)

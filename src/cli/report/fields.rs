@@ -42,7 +42,7 @@ impl Group {
         Self::SplitName,
     ];
 
-    /// What can stand before a field's name, without underscores; also before `all`.
+    /// What stands before `_all` for all of its fields.
     pub fn prefix(self) -> &'static str {
         match self {
             Self::Name => "name",
@@ -362,26 +362,20 @@ pub const SELECTED: &str = "selected";
 /// The field that asks for help; `?` is another name of it.
 pub const HELP: &str = "help";
 
-/// The field of this name: case and underscores do not matter, and its group's prefix may stand before it.
+/// The field of this name: case and underscores do not matter.
 pub fn find(name: &str) -> Option<&'static Field> {
     let name = canonical(name);
     let name = if name == "?" { HELP.into() } else { name };
-    FIELDS.iter().find(|field| {
-        let id = canonical(field.id);
-        name == id
-            || name
-                .strip_prefix(field.group.prefix())
-                .is_some_and(|rest| rest == id)
-    })
+    FIELDS.iter().find(|field| canonical(field.id) == name)
 }
 
 /// The groups that `name` stands for, if it is `all` or a group's `PREFIX_all`.
 pub fn find_all(name: &str) -> Option<Vec<Group>> {
-    let name = canonical(name);
+    let name = name.to_ascii_lowercase();
     if name == "all" {
         return Some(Group::ALL.into());
     }
-    let prefix = name.strip_suffix("all")?;
+    let prefix = name.strip_suffix("_all")?;
     Group::ALL
         .into_iter()
         .find(|group| group.prefix() == prefix)

@@ -337,7 +337,7 @@ impl Report {
         for word in words(&wanted) {
             let name = word.strip_prefix(['+', '-']).unwrap_or(word);
             let Some(field) = fields::find(name) else {
-                let missing = if name.is_empty() {
+                let missing = if name.is_empty() && !word.is_empty() {
                     "dm_report: Missing sort field name\n"
                 } else {
                     ""

@@ -374,7 +374,7 @@ impl<F: FnMut(&'static Field) -> usize> Parser<'_, F> {
         }
         whole.parse().map_err(|_| {
             ReportError(format!(
-                "dm_report: value {digits} out of range for selection field {}",
+                "Field selection value {digits} out of supported range for field {}.",
                 field.id
             ))
         })
