@@ -158,14 +158,14 @@ fn lock_types_are_named_in_one_file() {
     )
     .unwrap();
     for source in sources() {
-        if source.module() != Some("sync") {
-            if let Some(found) = foreign.find(&source.code) {
-                panic!(
-                    "{} names {:?}: take lock types from crate::sync",
-                    source.path,
-                    found.as_str()
-                );
-            }
+        if source.module() != Some("sync")
+            && let Some(found) = foreign.find(&source.code)
+        {
+            panic!(
+                "{} names {:?}: take lock types from crate::sync",
+                source.path,
+                found.as_str()
+            );
         }
     }
 }

@@ -47,7 +47,7 @@ pub trait Directory: Send + Sync + 'static {
     /// All devices in order of their names.
     fn list(&self) -> Vec<Arc<Device>>;
 
-    /// Carries out the removal of a device that was to wait for its last close ([`super::Openers::close`] says when
+    /// Carries out the removal of a device that was to wait for its last close (its openers say when
     /// that was). Not for a worker of the front: it tells the kernel, which may be waiting for that worker.
     fn remove_closed(&self, device: &Device);
 }

@@ -65,12 +65,12 @@ pub fn detach_below(folder: &Path) {
         return;
     };
     for line in tools::text(&listed.stdout).lines() {
-        if let Some((device, file)) = line.split_once(' ') {
-            if Path::new(file).starts_with(folder) {
-                let _ = tools::command("losetup")
-                    .args(["--detach", device])
-                    .status();
-            }
+        if let Some((device, file)) = line.split_once(' ')
+            && Path::new(file).starts_with(folder)
+        {
+            let _ = tools::command("losetup")
+                .args(["--detach", device])
+                .status();
         }
     }
 }

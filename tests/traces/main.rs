@@ -17,7 +17,7 @@ use player::{Outcome, is_list_of_tables, play, targets_of};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io::{Write, stderr};
-use std::path::PathBuf;
+use std::path::Path;
 use std::sync::Mutex;
 use std::thread;
 use support::fixtures;
@@ -138,7 +138,7 @@ fn registered() -> BTreeSet<String> {
 }
 
 /// Plays a trace; `None` where targets of it are missing.
-fn play_fixture(folder: &PathBuf, registered: &BTreeSet<String>) -> Option<Outcome> {
+fn play_fixture(folder: &Path, registered: &BTreeSet<String>) -> Option<Outcome> {
     let trace = parse(&fs::read_to_string(folder.join("trace")).unwrap()).unwrap();
     let missing = targets_of(&trace).difference(registered).next().is_some();
     (!missing || is_list_of_tables(&trace)).then(|| play(&trace, folder, registered))

@@ -198,13 +198,13 @@ impl Player<'_> {
             }
             What::Fill { on, pattern } => {
                 let data = sectors(*pattern, on.len);
-                self.into_image(&on.of, on.at * SECTOR as u64, &data);
+                self.put_into_image(&on.of, on.at * SECTOR as u64, &data);
             }
             What::Zero(on) => {
                 let data = vec![0; bytes(on.len)];
-                self.into_image(&on.of, on.at * SECTOR as u64, &data);
+                self.put_into_image(&on.of, on.at * SECTOR as u64, &data);
             }
-            What::Damage { image, byte, to } => self.into_image(image, *byte, to),
+            What::Damage { image, byte, to } => self.put_into_image(image, *byte, to),
             What::Load {
                 create,
                 name,
@@ -315,7 +315,7 @@ impl Player<'_> {
         }
     }
 
-    fn into_image(&mut self, image: &str, at: u64, data: &[u8]) {
+    fn put_into_image(&mut self, image: &str, at: u64, data: &[u8]) {
         let path = self.image(image).unwrap().to_owned();
         let file = OpenOptions::new().write(true).open(path).unwrap();
         file.write_all_at(data, at).unwrap();
@@ -680,10 +680,10 @@ impl Player<'_> {
                     let name = Path::new(path).strip_prefix(self.mount.at()).ok()?;
                     Some(name.to_str()?.to_owned())
                 };
-                if path != number {
-                    if let Some(name) = image.or_else(device) {
-                        names.insert(number.to_owned(), name);
-                    }
+                if path != number
+                    && let Some(name) = image.or_else(device)
+                {
+                    names.insert(number.to_owned(), name);
                 }
             }
         }
