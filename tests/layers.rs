@@ -19,6 +19,7 @@ const LAYERS: &[&[&str]] = &[
     &["device"],
     &["fs"],
     &["control"],
+    &["daemon"],
 ];
 
 /// All that the command line may use: it never touches a device.
@@ -59,7 +60,10 @@ fn rust_files(folder: &Path, files: &mut Vec<PathBuf>) {
         let stem = path.file_stem().unwrap();
         if path.is_dir() {
             rust_files(&path, files);
-        } else if path.extension().is_some_and(|end| end == "rs") && stem != "tests" {
+        } else if path.extension().is_some_and(|end| end == "rs")
+            && stem != "tests"
+            && stem != "schedules"
+        {
             files.push(path);
         }
     }

@@ -31,7 +31,7 @@ use fuser::{Config, INodeNo, Notifier, Session, SessionACL};
 use rustix::fs::{AtFlags, CWD, StatxFlags, statx};
 
 use crate::device::{Change, Directory};
-use crate::io::WaitingRoom;
+use crate::io::{Errno, WaitingRoom};
 use crate::sync::{Arc, Condvar, Mutex, Ordering};
 use dispatch::Dispatch;
 use front::Front;
@@ -109,7 +109,13 @@ fn start(
     thread::Builder::new()
         .name("fuse".to_owned())
         .spawn(move || {
-            let result = session.run().map_err(|error| error.to_string());
+            let result = session.run().or_else(|error| {
+                // A worker that holds a request when the mount goes away is told so, and not ENODEV.
+                match Errno::from_io_error(&error) {
+                    Some(Errno::CONNABORTED) => Ok(()),
+                    _ => Err(error.to_string()),
+                }
+            });
             *reached.result.lock() = Some(result);
             reached.reached.notify_all();
         })

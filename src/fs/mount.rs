@@ -104,6 +104,7 @@ pub fn mount_fuse(
 /// Checks that `mountpoint` is an empty directory, and gives its absolute path.
 fn check_mountpoint(mountpoint: &Path) -> Result<PathBuf, MountError> {
     let shown = mountpoint.display();
+    take_away_dead(mountpoint)?;
     let found = fs::metadata(mountpoint);
     match found {
         Ok(found) if !found.is_dir() => {
@@ -129,6 +130,34 @@ fn check_mountpoint(mountpoint: &Path) -> Result<PathBuf, MountError> {
         ));
     }
     Ok(absolute)
+}
+
+/// Takes away a mount of ours whose daemon has died: nothing can be reached through it any more, and files
+/// that are still open of it stay as dead as they are.
+fn take_away_dead(mountpoint: &Path) -> Result<(), MountError> {
+    // Attributes may be remembered; only what is asked of the daemon tells that it is gone.
+    let is_dead = |path: &Path| match fs::read_dir(path) {
+        Ok(_) => false,
+        Err(error) => Errno::from_io_error(&error) == Some(Errno::NOTCONN),
+    };
+    let Ok(absolute) = std::path::absolute(mountpoint) else {
+        return Ok(());
+    };
+    let (Some(parent), Some(name)) = (absolute.parent(), absolute.file_name()) else {
+        return Ok(());
+    };
+    let Ok(parent) = fs::canonicalize(parent) else {
+        return Ok(());
+    };
+    let place = parent.join(name);
+    if mounted_type(&place).is_some_and(|kind| kind == TYPE) && is_dead(&place) {
+        log::warn!(
+            "{}: takes the place of a mount whose daemon has died",
+            place.display()
+        );
+        unmount_fuse(&place, true)?;
+    }
+    Ok(())
 }
 
 fn explain_missing(mountpoint: &Path, error: &io::Error) -> String {
