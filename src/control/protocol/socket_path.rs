@@ -25,7 +25,26 @@ const LONGEST_WHOLE: usize = 100;
 /// The folder of this user's sockets.
 pub fn socket_folder() -> PathBuf {
     let runtime = std::env::var_os("XDG_RUNTIME_DIR");
-    folder_for(rustix::process::geteuid().as_raw(), runtime.as_deref())
+    let map = fs::read_to_string("/proc/self/uid_map").unwrap_or_default();
+    let uid = outer_uid(rustix::process::geteuid().as_raw(), &map);
+    folder_for(uid, runtime.as_deref())
+}
+
+/// Who user `uid` of a user namespace with the map `uid_map` is outside of it: root in a namespace of one's own is
+/// not the root to whom `/run` belongs.
+fn outer_uid(uid: u32, uid_map: &str) -> u32 {
+    let ranges = uid_map.lines().filter_map(|line| {
+        let mut numbers = line.split_whitespace().map(str::parse::<u32>);
+        Some((
+            numbers.next()?.ok()?,
+            numbers.next()?.ok()?,
+            numbers.next()?.ok()?,
+        ))
+    });
+    ranges
+        .filter(|(inside, _, length)| uid.checked_sub(*inside).is_some_and(|at| at < *length))
+        .find_map(|(inside, outside, _)| outside.checked_add(uid - inside))
+        .unwrap_or(uid)
 }
 
 /// The folder for user `uid` whose `XDG_RUNTIME_DIR` is `runtime`. A relative or empty value counts as

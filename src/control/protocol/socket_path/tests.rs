@@ -5,7 +5,7 @@ use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 
-use super::{check_folder, folder_for, prepare_folder, socket_path};
+use super::{check_folder, folder_for, outer_uid, prepare_folder, socket_path};
 
 #[test]
 fn folders_follow_the_runtime_directory() {
@@ -65,4 +65,12 @@ fn only_a_private_folder_is_trusted() {
         check_folder(&link).is_err(),
         "a link may lead to a folder of someone else"
     );
+}
+
+#[test]
+fn root_of_a_user_namespace_is_who_made_it() {
+    assert_eq!(outer_uid(0, "         0          0 4294967295\n"), 0);
+    assert_eq!(outer_uid(0, "         0       1000          1\n"), 1000);
+    assert_eq!(outer_uid(7, "0 1000 1\n1 100000 65536\n"), 100_006);
+    assert_eq!(outer_uid(5, ""), 5);
 }
