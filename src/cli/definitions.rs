@@ -171,17 +171,10 @@ pub const OPTIONS: &[OptionDef] = &[
     flag("version", &[], "print versions"),
     flag("yes", &['y'], "answer yes to every question"),
     own(flag("allow-other", &[], "let other users use the mount")),
-    own(flag("allow-root", &[], "let root use the mount too")),
     own(flag(
         "background",
         &[],
         "leave the terminal once the mount stands",
-    )),
-    own(value(
-        "cache",
-        &[],
-        "POLICY",
-        "page cache of device files: none, keep or writeback",
     )),
     own(flag("json", &[], "print JSON")),
     own(flag(
@@ -593,14 +586,7 @@ pub const VERBS: &[VerbDef] = &[
         "mount",
         "[FILE] MOUNTPOINT [--concise DEVICES]",
         (1, 3),
-        &[
-            "background",
-            "concise",
-            "allow-other",
-            "allow-root",
-            "cache",
-            "readonly",
-        ],
+        &["background", "concise", "allow-other"],
         "Serve a mount, with the devices of a TOML file if one is given",
         serve::mount,
     )),

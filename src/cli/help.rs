@@ -115,7 +115,8 @@ fn verb_command(verb: &VerbDef) -> Command {
             Arg::new("words")
                 .num_args(0..)
                 .value_name("ARGUMENTS")
-                .hide(verb.usage.is_empty()),
+                // The usage line names them.
+                .hide(true),
         )
 }
 
@@ -124,6 +125,7 @@ fn program() -> Command {
     Command::new("dmfs")
         .version(env!("CARGO_PKG_VERSION"))
         .about(ABOUT)
+        .override_usage("dmfs [OPTIONS] COMMAND [ARGUMENTS]")
         .disable_help_flag(true)
         .disable_version_flag(true)
         .disable_help_subcommand(true)

@@ -33,8 +33,6 @@ pub fn mount(session: &mut Session<'_>, words: &[String]) -> Outcome {
         concise,
         background: options.background,
         allow_other: options.allow_other,
-        allow_root: options.allow_root,
-        cache: options.cache.clone(),
         verbose: options.verbose,
     };
     session.flush();

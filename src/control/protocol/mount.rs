@@ -15,10 +15,6 @@ pub struct MountOptions {
     pub background: bool,
     /// Let other users use the mount.
     pub allow_other: bool,
-    /// Let root use the mount too.
-    pub allow_root: bool,
-    /// Page cache of device files: `none`, `keep` or `writeback`; the daemon's default if not given.
-    pub cache: Option<String>,
     /// How often `-v` was given.
     pub verbose: u8,
 }
