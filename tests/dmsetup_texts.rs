@@ -41,6 +41,7 @@ use std::fs::{self, File};
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::{Duration, Instant};
 use support::mount::Mount;
 use support::tools;
 
@@ -235,6 +236,24 @@ impl Play {
         fold(&format!(r"\b{}\b", self.major), "253", &text)
     }
 
+    /// Closes a held device. A FUSE server hears of it a little later than close() returns, unlike the
+    /// driver of a block device.
+    fn release(&mut self, name: &str) {
+        let openers = |play: &Play| {
+            let words = ["info", "-c", "--noheadings", "-o", "open", name];
+            play.mount.dmsetup(&words).out
+        };
+        let before = openers(self);
+        drop(self.held.remove(name).unwrap());
+        let begun = Instant::now();
+        while openers(self) == before {
+            assert!(
+                begun.elapsed() < Duration::from_secs(20),
+                "{name} is not released"
+            );
+        }
+    }
+
     fn command(&self, line: &str, input: &str) -> Answer {
         fs::write(self.folder.join(".in"), self.in_our_words(input)).unwrap();
         let mut command = Command::new("timeout");
@@ -345,7 +364,7 @@ fn play(name: &str) {
                 let file = File::open(play.mount.device(&name)).unwrap();
                 play.held.insert(name, file);
             }
-            Step::Release(name) => drop(play.held.remove(&name).unwrap()),
+            Step::Release(name) => play.release(&name),
             Step::Command {
                 line,
                 input,
