@@ -11,6 +11,9 @@ use super::names::{Mangling, NameError};
 #[cfg(test)]
 mod tests;
 
+/// The one flag that counts how often it is given.
+const VERBOSE: &str = "verbose";
+
 /// As which program we are called.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Style {
@@ -61,6 +64,9 @@ pub struct Options {
     pub units: Option<String>,
     pub unquoted: bool,
     pub uuid: Option<String>,
+    pub uid: Option<u32>,
+    pub gid: Option<u32>,
+    pub mode: Option<u32>,
     pub verbose: u8,
     pub version: bool,
     pub allow_other: bool,
@@ -106,7 +112,8 @@ pub fn to_arg(option: &OptionDef) -> Arg {
     match option.value {
         // The word after such an option is its value, whatever it looks like.
         Some(name) => arg.value_name(name).allow_hyphen_values(true),
-        None => arg.action(ArgAction::Count),
+        None if option.long == VERBOSE => arg.action(ArgAction::Count),
+        None => arg.action(ArgAction::SetTrue),
     }
 }
 
@@ -146,8 +153,7 @@ pub fn parse(style: Style, args: Vec<OsString>) -> Result<Arguments, Vec<String>
 
 fn options(style: Style, matches: &ArgMatches) -> Result<Options, Vec<String>> {
     let known = |id: &str| matches.try_contains_id(id).is_ok();
-    let count = |id: &str| if known(id) { matches.get_count(id) } else { 0 };
-    let on = |id: &str| count(id) > 0;
+    let on = |id: &str| known(id) && matches.get_flag(id);
     let text = |id: &str| {
         known(id)
             .then(|| matches.get_one::<String>(id).cloned())
@@ -157,7 +163,9 @@ fn options(style: Style, matches: &ArgMatches) -> Result<Options, Vec<String>> {
     let options = Options {
         columns: on("columns"),
         concise: on("concise"),
-        concise_word: word_after(matches, "concise"),
+        concise_word: on("concise")
+            .then(|| word_after(matches, "concise"))
+            .flatten(),
         count: number("count")?,
         deferred: on("deferred"),
         exec: text("exec"),
@@ -191,7 +199,10 @@ fn options(style: Style, matches: &ArgMatches) -> Result<Options, Vec<String>> {
         units: text("units"),
         unquoted: on("unquoted"),
         uuid: text("uuid"),
-        verbose: count("verbose"),
+        uid: number("uid")?,
+        gid: number("gid")?,
+        mode: text("mode").and_then(|word| u32::from_str_radix(&word, 8).ok()),
+        verbose: matches.get_count(VERBOSE),
         version: on("version"),
         allow_other: on("allow-other"),
         background: on("background"),

@@ -186,6 +186,7 @@ fn line_text(line: &str, detail: &ErrorDetail) -> String {
             Some((number, text)) if number.bytes().all(|b| b.is_ascii_digit() || b == b':') => text,
             _ => rest,
         });
+    let line = line.strip_prefix("ioctl: ").unwrap_or(line);
     let mut text = match line.rsplit_once(" (-") {
         Some((text, errno)) if errno.ends_with(')') => text.to_string(),
         _ => line.to_string(),
@@ -219,10 +220,26 @@ fn connect_to(mountpoint: &str) -> Result<Client, NoMount> {
     let unreachable =
         |why: String| NoMount::Unreachable(format!("no dmfs mount at {mountpoint}: {why}"));
     let folder = socket_folder();
-    check_folder(&folder).map_err(|error| unreachable(error.to_string()))?;
+    check_folder(&folder).map_err(|error| unreachable(not_running(&error, &folder)))?;
     let stream = UnixStream::connect(socket_path(&folder, &canonical(mountpoint)))
-        .map_err(|error| unreachable(error.to_string()))?;
+        .map_err(|error| unreachable(not_running(&error, &folder)))?;
     Client::greet(stream).map_err(unreachable)
+}
+
+/// Why a socket does not answer; where there is none, which mounts there are.
+fn not_running(error: &io::Error, folder: &Path) -> String {
+    use io::ErrorKind::{ConnectionRefused, NotFound};
+    if !matches!(error.kind(), NotFound | ConnectionRefused) {
+        return format!("{}: {error}", folder.display());
+    }
+    let mountpoints: Vec<_> = running()
+        .into_iter()
+        .map(|client| client.mount.mountpoint)
+        .collect();
+    match mountpoints.is_empty() {
+        true => "none is running".to_string(),
+        false => format!("running are {}", mountpoints.join(", ")),
+    }
 }
 
 /// The mountpoint's canonical path, also where the mount itself does not answer any more: then its

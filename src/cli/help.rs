@@ -35,9 +35,15 @@ pub fn usage(style: Style) -> String {
     let mut text = format!("Usage:\n\n{name} [OPTIONS] COMMAND [ARGUMENTS]\n\n");
     for verb in verbs(style) {
         for name in std::iter::once(&verb.name).chain(verb.aliases) {
-            text += format!("\t{name} {}", verb.usage).trim_end();
+            text += &match style {
+                Style::Dmsetup => format!("\t{name} {}", verb.usage).trim_end().to_string(),
+                Style::Dmfs => format!("\t{name:<18} {}", verb.about),
+            };
             text.push('\n');
         }
+    }
+    if style == Style::Dmfs {
+        text += "\n'dmfs help COMMAND' tells its arguments and the options that matter to it.\n";
     }
     text += "\nOptions, which may stand anywhere and be cut to a unique prefix:\n\n";
     for option in options(style) {
@@ -64,10 +70,23 @@ fn option_line(option: &OptionDef) -> String {
     format!("\t{names:<32} {}\n", option.help)
 }
 
+/// What to say to a command line whose verb, or number of words, is wrong.
+pub fn correction(style: Style, line: &str, verb: Option<&VerbDef>) -> String {
+    match (style, verb) {
+        (Style::Dmsetup, _) => format!("{line}\n{}", usage(style)),
+        (Style::Dmfs, None) => format!("{line}\n'dmfs help' lists the commands."),
+        (Style::Dmfs, Some(verb)) => format!("{line}\nUsage: dmfs {} {}", verb.name, verb.usage)
+            .trim_end()
+            .to_string(),
+    }
+}
+
 /// `help [VERB]`
 pub fn run(session: &mut Session<'_>, words: &[String]) -> Outcome {
     if session.options.columns {
-        session.tell_text(&usage(session.style))?;
+        if !session.is_dmfs() {
+            session.tell_text(&usage(session.style))?;
+        }
         let fields = ReportOptions {
             fields: Some("help".to_string()),
             ..ReportOptions::default()
@@ -76,6 +95,7 @@ pub fn run(session: &mut Session<'_>, words: &[String]) -> Outcome {
         return session.tell_text(report.help().unwrap_or_default());
     }
     match words.first() {
+        None if session.is_dmfs() => session.print(&usage(session.style)),
         None => session.tell_text(&usage(session.style)),
         Some(word) => match verb(word, session.style == Style::Dmsetup) {
             Some(verb) => {

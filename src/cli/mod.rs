@@ -86,8 +86,7 @@ fn print_lines(err: &mut dyn Write, lines: &[String]) {
 
 /// Finds the verb, checks its words, and runs it; whether it succeeded.
 fn dispatch(session: &mut Session<'_>, arguments: &Arguments) -> bool {
-    let usage = |session: &mut Session<'_>, line: &str| {
-        let text = format!("{line}{}", help::usage(session.style));
+    let refuse = |session: &mut Session<'_>, text: String| {
         session.tell(&Failure::new(text));
         false
     };
@@ -97,10 +96,11 @@ fn dispatch(session: &mut Session<'_>, arguments: &Arguments) -> bool {
         _ if arguments.options.help => ("help", Vec::new()),
         _ if arguments.options.version => ("version", Vec::new()),
         (Some(name), words) => (name.as_str(), words.to_vec()),
-        (None, _) => return usage(session, ""),
+        (None, _) => return refuse(session, help::usage(session.style)),
     };
     let Some(verb) = verb(name, dmsetup) else {
-        return usage(session, "Unknown command.\n");
+        let text = help::correction(session.style, "Unknown command.", None);
+        return refuse(session, text);
     };
     let max = if dmsetup && verb.name == "help" {
         Some(0)
@@ -108,7 +108,8 @@ fn dispatch(session: &mut Session<'_>, arguments: &Arguments) -> bool {
         verb.max
     };
     if words.len() < verb.min || max.is_some_and(|max| words.len() > max) {
-        return usage(session, "Incorrect number of arguments.\n");
+        let line = "Incorrect number of arguments.";
+        return refuse(session, help::correction(session.style, line, Some(verb)));
     }
     if let Err(error) = arguments
         .options

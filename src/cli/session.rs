@@ -256,7 +256,11 @@ impl<'s> Session<'s> {
         match self.client()?.json(request) {
             Ok(Ok(reply)) => Ok(reply),
             Ok(Err(refusal)) => Err(Failure {
-                lines: vec![format!("{program}: {}", reason(&refusal))],
+                lines: vec![format!(
+                    "{program}: {}{}",
+                    subject(request, &refusal),
+                    reason(&refusal)
+                )],
                 errno: Some(refusal.errno),
                 ..Failure::default()
             }),
@@ -382,8 +386,8 @@ impl<'s> Session<'s> {
     /// `/dev/mapper`.
     fn name_of_path(&mut self, word: &str) -> Outcome<String> {
         let mount = self.mount()?;
-        if let Some(name) = super::paths::device_of_path(word, &mount.mountpoint) {
-            return Ok(name);
+        if let Some(stored) = super::paths::device_of_path(word, &mount.mountpoint) {
+            return self.shown(&stored);
         }
         if let Some(name) = self.name_under_dev_mapper(word)? {
             return Ok(name);
@@ -452,6 +456,21 @@ impl<'s> Session<'s> {
             }
         }
         outcome
+    }
+}
+
+/// The device that a request is about, where its refusal does not tell.
+fn subject(request: &JsonRequest, refusal: &Refusal) -> String {
+    match request {
+        JsonRequest::Attach { name, .. }
+        | JsonRequest::Detach { name }
+        | JsonRequest::Limits { name }
+        | JsonRequest::Counters { name: Some(name) }
+            if refusal.detail.messages.is_empty() =>
+        {
+            format!("{name}: ")
+        }
+        _ => String::new(),
     }
 }
 

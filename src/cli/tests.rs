@@ -339,20 +339,28 @@ fn a_missing_device_is_told_in_the_words_of_each_verb() {
 
 #[test]
 fn wrong_words_are_answered_with_usage() {
-    let run = dmsetup(&["bogus"]);
+    let bogus = dmsetup(&["bogus"]);
     assert!(
-        !run.ok && run.err.starts_with("Unknown command.\nUsage:\n"),
+        !bogus.ok && bogus.err.starts_with("Unknown command.\nUsage:\n"),
         "{}",
-        run.err
+        bogus.err
     );
-    let run = dmsetup(&["rename"]);
+    let renamed = dmsetup(&["rename"]);
     assert!(
-        run.err
+        renamed
+            .err
             .starts_with("Incorrect number of arguments.\nUsage:\n"),
         "{}",
-        run.err
+        renamed.err
     );
     assert!(!dmsetup(&["mounts"]).ok, "dmsetup has no such command");
+    let told = run(Style::Dmfs, &["attach"], two_devices).err;
+    assert_eq!(
+        told,
+        "Incorrect number of arguments.\nUsage: dmfs attach NAME\n"
+    );
+    let told = run(Style::Dmfs, &["bogus"], two_devices).err;
+    assert_eq!(told, "Unknown command.\n'dmfs help' lists the commands.\n");
 }
 
 #[test]

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::io::Read;
+use std::os::unix::fs::{PermissionsExt, chown};
 
 use crate::cli::names::{Subject, refuse_slash, to_stored};
 use crate::cli::session::{Failure, Outcome, Session};
@@ -113,10 +114,11 @@ pub fn create_device(session: &mut Session<'_>, device: &NewDevice) -> Outcome {
     let answer = session.run(&task)?;
     let dev = answer.header.dev;
     if device.rows.is_empty() {
+        set_owner(session, &device.name)?;
         return super::info::when_verbose(session, &answer);
     }
     match load_and_resume(session, device, &task, dev) {
-        Ok(()) => Ok(()),
+        Ok(()) => set_owner(session, &device.name),
         Err(mut failure) => {
             let remove = Task {
                 name: task.name,
@@ -131,6 +133,29 @@ pub fn create_device(session: &mut Session<'_>, device: &NewDevice) -> Outcome {
             Err(failure)
         }
     }
+}
+
+/// Gives the device's file the owner and permissions asked for (`-U`, `-G`, `-M`).
+fn set_owner(session: &mut Session<'_>, name: &str) -> Outcome {
+    let (uid, gid, mode) = (
+        session.options.uid,
+        session.options.gid,
+        session.options.mode,
+    );
+    if uid.is_none() && gid.is_none() && mode.is_none() {
+        return Ok(());
+    }
+    let path = super::rows::file_of(session, name)?;
+    let owned = match (uid, gid) {
+        (None, None) => Ok(()),
+        _ => chown(&path, uid, gid),
+    };
+    owned
+        .and_then(|()| match mode {
+            Some(mode) => fs::set_permissions(&path, fs::Permissions::from_mode(mode)),
+            None => Ok(()),
+        })
+        .map_err(|error| Failure::new(format!("{path}: {error}")))
 }
 
 fn load_and_resume(

@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 use super::info::{info_block, when_verbose};
 use super::slots::simple;
 use crate::cli::arguments::{Style, atoi};
+use crate::cli::names::{Subject, to_stored};
 use crate::cli::session::{Failure, Outcome, Session};
 use crate::cli::task::{Answer, Kind, Task};
 use crate::control::protocol::concise;
@@ -168,6 +169,12 @@ fn rows_json(answer: &Answer, name: &str, rows: &[TargetSpec], kind: Kind) -> Va
     json!({"name": name, "uuid": answer.header.uuid, "rows": rows})
 }
 
+/// The path of a device's file: it is called as the device is stored.
+pub fn file_of(session: &mut Session<'_>, name: &str) -> Outcome<String> {
+    let stored = to_stored(name, Subject::Name, session.options.mangling).map_err(Failure::new)?;
+    Ok(format!("{}/{stored}", session.mount()?.mountpoint))
+}
+
 /// Runs the `--exec` command, if there is one, with the device's path.
 pub fn execute(session: &mut Session<'_>, name: &str) -> Outcome {
     let Some(command) = session.options.exec.clone() else {
@@ -177,7 +184,7 @@ pub fn execute(session: &mut Session<'_>, name: &str) -> Outcome {
     let Some(program) = words.next() else {
         return Ok(());
     };
-    let path = format!("{}/{name}", session.mount()?.mountpoint);
+    let path = file_of(session, name)?;
     session.flush();
     // As dmsetup has it, what the command returns is its own affair.
     match Command::new(program).args(words).arg(path).status() {
