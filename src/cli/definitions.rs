@@ -83,7 +83,11 @@ pub const OPTIONS: &[OptionDef] = &[
         "COMMAND",
         "run COMMAND with the path of each device",
     ),
-    flag("force", &['f'], "put an error table in place first"),
+    flag(
+        "force",
+        &['f'],
+        "also what is in use: its I/O fails from then on",
+    ),
     value("gid", &['G'], "GID", "group of the device file"),
     value(
         "headings",
@@ -592,7 +596,7 @@ pub const VERBS: &[VerbDef] = &[
     )),
     ours(once(
         "umount",
-        "MOUNTPOINT",
+        "[MOUNTPOINT]",
         (0, 1),
         &["force", "lazy", "mount"],
         "End a mount",
