@@ -4,11 +4,12 @@
 //! file, mount, make the devices, open the control socket, say so. At the end: unmount, so that nobody can
 //! write any more, then flush and close every device.
 
+mod announce;
 mod background;
 mod holders;
 
 use std::fs;
-use std::io::{self, Write};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::Duration;
@@ -28,7 +29,7 @@ use crate::control::server::Server;
 use crate::control::{MountIdentity, Refusal, Registry, Surroundings};
 use crate::device::{Change, Device, Directory};
 use crate::fs::{FsOptions, Mounted};
-use crate::io::{BlockDev, Errno};
+use crate::io::Errno;
 use crate::sync::Arc;
 use crate::targets::KINDS;
 
@@ -166,7 +167,7 @@ impl Daemon {
         }
         let server = self.open_socket(&identity)?;
         self.watch_signals()?;
-        self.announce(options)
+        announce::announce(&self.registry.list(), options)
             .map_err(|error| format!("standard output: {error}"))?;
         if background::is_child() {
             background::ready();
@@ -294,88 +295,5 @@ impl Daemon {
             log::warn!("{error}");
         }
         self.registry.shut_down();
-    }
-
-    fn announce(&self, options: &MountOptions) -> io::Result<()> {
-        let mut out = io::stdout().lock();
-        let mountpoint = options.mountpoint.display();
-        let devices = self.registry.list();
-        let plural = if devices.len() == 1 {
-            "device"
-        } else {
-            "devices"
-        };
-        writeln!(out, "{mountpoint} shows {} {plural}", devices.len())?;
-        for device in devices.iter().take(MOST_SHOWN) {
-            let kinds = device.active().map_or_else(
-                || "no table".to_owned(),
-                |table| {
-                    let mut kinds: Vec<_> =
-                        table.rows().iter().map(|row| row.kind().name).collect();
-                    kinds.dedup();
-                    kinds.truncate(4);
-                    kinds.join(" + ")
-                },
-            );
-            let bytes = device.capacity().to_bytes();
-            writeln!(
-                out,
-                "  {:<20} {:>14} bytes  {kinds}",
-                device.name(),
-                bytes.0
-            )?;
-        }
-        if devices.len() > MOST_SHOWN {
-            writeln!(out, "  ... and {} more", devices.len() - MOST_SHOWN)?;
-        }
-        let program = program_name();
-        match devices.iter().min_by_key(|device| device.id()) {
-            None => writeln!(
-                out,
-                "\nTo make one:\n  {program} --mount {mountpoint} create NAME --table '0 131072 linear FILE 0'"
-            )?,
-            Some(first) => {
-                let name = first.name();
-                writeln!(out, "\nEach is a file that is the disk:")?;
-                writeln!(
-                    out,
-                    "  {program} --mount {mountpoint} table          what each is made of"
-                )?;
-                writeln!(
-                    out,
-                    "  mkfs.ext4 {mountpoint}/{name}          a plain file: no loop device needed"
-                )?;
-                writeln!(
-                    out,
-                    "  {program} --mount {mountpoint} attach {name}  a loop device over it (root)"
-                )?;
-            }
-        }
-        match options.background {
-            true => writeln!(out, "\nTo end it: {program} umount {mountpoint}")?,
-            false => writeln!(
-                out,
-                "\nTo end it: Ctrl-C here, or {program} umount {mountpoint}"
-            )?,
-        }
-        out.flush()
-    }
-}
-
-/// More devices than this are only counted.
-const MOST_SHOWN: usize = 20;
-
-/// What the user called us.
-fn program_name() -> String {
-    let called = std::env::args_os()
-        .next()
-        .map(PathBuf::from)
-        .unwrap_or_default();
-    match called.components().count() {
-        1 => called.display().to_string(),
-        _ => called.file_name().map_or_else(
-            || "dmfs".to_owned(),
-            |name| name.to_string_lossy().into_owned(),
-        ),
     }
 }

@@ -221,9 +221,25 @@ fn connect_to(mountpoint: &str) -> Result<Client, NoMount> {
         |why: String| NoMount::Unreachable(format!("no dmfs mount at {mountpoint}: {why}"));
     let folder = socket_folder();
     check_folder(&folder).map_err(|error| unreachable(not_running(&error, &folder)))?;
-    let stream = UnixStream::connect(socket_path(&folder, &canonical(mountpoint)))
-        .map_err(|error| unreachable(not_running(&error, &folder)))?;
+    let path = canonical(mountpoint);
+    let stream = UnixStream::connect(socket_path(&folder, &path)).map_err(|error| {
+        unreachable(match is_left_over(&path) {
+            true => format!("its daemon has died; take it away with `fusermount3 -u {mountpoint}`"),
+            false => not_running(&error, &folder),
+        })
+    })?;
     Client::greet(stream).map_err(unreachable)
+}
+
+/// Whether a mount of dmfs stands at `mountpoint`.
+fn is_left_over(mountpoint: &Path) -> bool {
+    let mounts = fs::read_to_string("/proc/self/mounts").unwrap_or_default();
+    mounts.lines().any(|line| {
+        let mut fields = line.split(' ').skip(1);
+        let place = fields.next().map(|place| place.replace("\\040", " "));
+        place.is_some_and(|place| Path::new(&place) == mountpoint)
+            && fields.next() == Some("fuse.dmfs")
+    })
 }
 
 /// Why a socket does not answer; where there is none, which mounts there are.

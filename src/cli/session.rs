@@ -1,6 +1,6 @@
 //! What a verb works with: its options, the connection, and where it prints.
 
-use std::io::Write;
+use std::io::{self, Write};
 use std::path::Path;
 use std::thread::sleep;
 use std::time::Duration;
@@ -139,7 +139,11 @@ impl<'s> Session<'s> {
     /// When standard output takes no more.
     pub fn print(&mut self, text: &str) -> Outcome {
         let written = self.out.write_all(text.as_bytes());
-        written.map_err(|error| Failure::new(format!("standard output: {error}")))
+        written.map_err(|error| match error.kind() {
+            // Whoever read it has seen enough.
+            io::ErrorKind::BrokenPipe => Failure::told().final_word(),
+            _ => Failure::new(format!("standard output: {error}")),
+        })
     }
 
     /// Prints `value` as JSON.
