@@ -38,10 +38,12 @@ pub struct OpenDevice {
 
 /// A stretch of an open device, as a row of a table uses it.
 pub struct DevRef {
-    device: Arc<OpenDevice>,
+    /// That of `device`, at hand.
+    dev: Arc<dyn BlockDev>,
     start: Sector,
     len: Sectors,
     checked: Sectors,
+    device: Arc<OpenDevice>,
 }
 
 impl DevRef {
@@ -49,6 +51,7 @@ impl DevRef {
     /// complete, as the kernel does.
     pub fn new(device: Arc<OpenDevice>, start: Sector, len: Sectors) -> DevRef {
         DevRef {
+            dev: device.dev.clone(),
             device,
             start,
             len,
@@ -90,7 +93,7 @@ impl DevRef {
 
     /// Limits of the device below.
     pub fn limits(&self) -> Limits {
-        self.device.dev.limits()
+        self.dev.limits()
     }
 
     /// Hands `request`, whose `at` counts from the start of this stretch, to the device.
@@ -107,13 +110,12 @@ impl DevRef {
             .start
             .checked_add(Sectors(request.at.0))
             .ok_or(IoError::IO)?;
-        self.device.dev.submit(request)
+        self.dev.submit(request)
     }
 
     /// What lies at `at`, a sector of this stretch, and where in this stretch that ends.
     pub fn extent_at(&self, at: Sector) -> Extent {
         let below = self
-            .device
             .dev
             .extent_at(Sector(self.start.0.saturating_add(at.0)));
         let end = below

@@ -43,9 +43,9 @@ const ASK_EVERY: Duration = Duration::from_millis(50);
 /// Who is inside, and whether more may come in.
 pub struct InFlight {
     cells: [Cell; CELLS],
-    /// Even while open, odd while closed; grows by one at each change, under `changes`.
-    state: AtomicU64,
-    /// Guards changes of `state` and falling asleep on one of the conditions; a leaf in the lock order.
+    /// Requests that failed.
+    errors: AtomicU64,
+    /// Guards changes of the cells' `state` and falling asleep on one of the conditions; a leaf in the lock order.
     changes: Mutex<()>,
     /// Somebody left while it was closed.
     left: Condvar,
@@ -53,13 +53,20 @@ pub struct InFlight {
     opened: Condvar,
 }
 
-/// Two lines of 64 bytes, because processors fetch lines in pairs.
-#[repr(align(128))]
+/// Two lines of 64 bytes, because processors fetch lines in pairs; a read or a write needs only the first.
+#[repr(C, align(128))]
 struct Cell {
-    started: [AtomicU64; KINDS.len()],
-    finished: [AtomicU64; KINDS.len()],
-    sectors: [AtomicU64; KINDS.len()],
-    errors: AtomicU64,
+    /// Even while open, odd while closed; grows by one at each change, in all cells, under `changes`.
+    state: AtomicU64,
+    counts: [Counts; KINDS.len()],
+}
+
+/// What is counted of one operation.
+#[derive(Default)]
+struct Counts {
+    started: AtomicU64,
+    finished: AtomicU64,
+    sectors: AtomicU64,
 }
 
 /// One stretch of time during which it was open.
@@ -129,7 +136,7 @@ impl InFlight {
         prepare_barriers();
         InFlight {
             cells: array::from_fn(|_| Cell::new()),
-            state: AtomicU64::new(0),
+            errors: AtomicU64::new(0),
             changes: Mutex::new(()),
             left: Condvar::new(),
             opened: Condvar::new(),
@@ -140,9 +147,9 @@ impl InFlight {
     #[inline]
     pub fn try_enter(&self, kind: OpKind, sectors: Sectors) -> Option<Inside<'_>> {
         let cell = self.my_cell();
-        cell.add(|cell| &cell.started[kind as usize], 1);
+        cell.add(|cell| &cell.counts[kind as usize].started, 1);
         light_barrier();
-        let state = self.state.load(Ordering::SeqCst);
+        let state = cell.cell.state.load(Ordering::SeqCst);
         if is_closed(state) {
             self.take_back(cell, kind);
             return None;
@@ -159,9 +166,9 @@ impl InFlight {
     /// Lets nobody in any more; those inside stay until they leave. Closing what is closed changes nothing.
     pub fn close(&self) {
         let _changes = self.changes.lock();
-        let state = self.state.load(Ordering::Relaxed);
+        let state = self.state();
         if !is_closed(state) {
-            self.state.store(state + 1, Ordering::SeqCst);
+            self.set_state(state + 1);
             heavy_barrier();
         }
     }
@@ -169,16 +176,16 @@ impl InFlight {
     /// Lets requests in again. Opening what is open changes nothing.
     pub fn open(&self) {
         let _changes = self.changes.lock();
-        let state = self.state.load(Ordering::Relaxed);
+        let state = self.state();
         if is_closed(state) {
-            self.state.store(state + 1, Ordering::SeqCst);
+            self.set_state(state + 1);
             self.opened.notify_all();
         }
     }
 
     /// True from [`Self::close`] to [`Self::open`].
     pub fn is_closed(&self) -> bool {
-        is_closed(self.state.load(Ordering::SeqCst))
+        is_closed(self.state())
     }
 
     /// Waits until nobody is inside, after [`Self::close`]. What those inside wrote is then visible to the caller.
@@ -218,12 +225,12 @@ impl InFlight {
         loop {
             {
                 let mut changes = self.changes.lock();
-                if is_open_after(self.state.load(Ordering::SeqCst), opening) {
+                if is_open_after(self.state(), opening) {
                     return true;
                 }
                 self.opened.wait_for(&mut changes, ASK_EVERY);
             }
-            let reopened = is_open_after(self.state.load(Ordering::SeqCst), opening);
+            let reopened = is_open_after(self.state(), opening);
             if !reopened && !keep_waiting() {
                 return false;
             }
@@ -233,15 +240,15 @@ impl InFlight {
     /// What has been counted; exact where nothing is in flight.
     pub fn counters(&self) -> Counters {
         // All of finished before any of started, see `is_empty`.
-        let finished = KINDS.map(|kind| self.sum(|cell| &cell.finished[kind as usize]));
-        let started = KINDS.map(|kind| self.sum(|cell| &cell.started[kind as usize]));
+        let finished = KINDS.map(|kind| self.sum(|cell| &cell.counts[kind as usize].finished));
+        let started = KINDS.map(|kind| self.sum(|cell| &cell.counts[kind as usize].started));
         Counters {
             kinds: KINDS.map(|kind| Tally {
                 requests: finished[kind as usize],
-                sectors: Sectors(self.sum(|cell| &cell.sectors[kind as usize])),
+                sectors: Sectors(self.sum(|cell| &cell.counts[kind as usize].sectors)),
                 in_flight: started[kind as usize].saturating_sub(finished[kind as usize]),
             }),
-            errors: self.sum(|cell| &cell.errors),
+            errors: self.errors.load(Ordering::Relaxed),
         }
     }
 
@@ -251,9 +258,19 @@ impl InFlight {
     /// when `started` was read; while it is closed, who comes later goes back. Read the other way round, one who
     /// comes in and leaves between the sums, because somebody opened it, would hide another who is still inside.
     pub fn is_empty(&self) -> bool {
-        let finished = KINDS.map(|kind| self.sum(|cell| &cell.finished[kind as usize]));
-        let started = KINDS.map(|kind| self.sum(|cell| &cell.started[kind as usize]));
+        let finished = KINDS.map(|kind| self.sum(|cell| &cell.counts[kind as usize].finished));
+        let started = KINDS.map(|kind| self.sum(|cell| &cell.counts[kind as usize].started));
         finished == started
+    }
+
+    /// As the calling thread's cell says.
+    fn state(&self) -> u64 {
+        self.my_cell().cell.state.load(Ordering::SeqCst)
+    }
+
+    fn set_state(&self, state: u64) {
+        let states = self.cells.iter().map(|cell| &cell.state);
+        states.for_each(|one| one.store(state, Ordering::SeqCst));
     }
 
     #[inline]
@@ -281,7 +298,10 @@ impl InFlight {
 
     #[cold]
     fn take_back(&self, cell: MyCell<'_>, kind: OpKind) {
-        cell.add(|cell| &cell.started[kind as usize], 1u64.wrapping_neg());
+        cell.add(
+            |cell| &cell.counts[kind as usize].started,
+            1u64.wrapping_neg(),
+        );
         light_barrier();
         // A drain may have counted the one that went back.
         if self.is_closed() {
@@ -297,7 +317,7 @@ impl InFlight {
 
     fn wait_for_state(&self, ready: impl Fn(u64) -> bool) {
         let mut changes = self.changes.lock();
-        while !ready(self.state.load(Ordering::SeqCst)) {
+        while !ready(self.state()) {
             self.opened.wait(&mut changes);
         }
     }
@@ -307,7 +327,7 @@ impl Inside<'_> {
     /// Leaves as a request that failed.
     #[cold]
     pub fn fail(self) {
-        self.cell.add(|cell| &cell.errors, 1);
+        self.in_flight.errors.fetch_add(1, Ordering::Relaxed);
     }
 
     /// Leaves uncounted, because the request will come again; tells by which opening it came in.
@@ -325,11 +345,12 @@ impl Drop for Inside<'_> {
     fn drop(&mut self) {
         let kind = self.kind as usize;
         if !self.sectors.is_zero() {
-            self.cell.add(|cell| &cell.sectors[kind], self.sectors.0);
+            self.cell
+                .add(|cell| &cell.counts[kind].sectors, self.sectors.0);
         }
-        self.cell.add(|cell| &cell.finished[kind], 1);
+        self.cell.add(|cell| &cell.counts[kind].finished, 1);
         light_barrier();
-        if self.in_flight.is_closed() {
+        if is_closed(self.cell.cell.state.load(Ordering::SeqCst)) {
             self.in_flight.wake_drain();
         }
     }
@@ -349,12 +370,9 @@ impl Counters {
 
 impl Cell {
     fn new() -> Cell {
-        let zeroes = || array::from_fn(|_| AtomicU64::new(0));
         Cell {
-            started: zeroes(),
-            finished: zeroes(),
-            sectors: zeroes(),
-            errors: AtomicU64::new(0),
+            state: AtomicU64::new(0),
+            counts: array::from_fn(|_| Counts::default()),
         }
     }
 }

@@ -34,14 +34,15 @@ pub struct Table {
     flushing_rows: Vec<usize>,
 }
 
-/// One row of a table.
+/// One row of a table. What every request needs comes first, to lie in one cache line.
+#[repr(C)]
 pub struct Row {
     start: Sector,
     len: Sectors,
-    kind: &'static TargetKind,
     target: Box<dyn Target>,
-    limits: Limits,
     max_io_len: Option<Sectors>,
+    kind: &'static TargetKind,
+    limits: Limits,
 }
 
 impl Row {
