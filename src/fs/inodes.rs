@@ -13,7 +13,7 @@ use rustix::time::{ClockId, clock_gettime};
 
 use crate::device::{Device, Directory};
 use crate::io::{BlockDev, Edges};
-use crate::sync::{Arc, AtomicBool, AtomicI64, AtomicU64, Mutex, Numbers, Ordering, RwLock};
+use crate::sync::{Arc, AtomicI64, AtomicU64, Mutex, Numbers, Ordering, RwLock};
 
 /// Permission bits that a file can have; set-id bits mean nothing for a device and are not kept.
 const PERMISSIONS: u32 = 0o777;
@@ -64,8 +64,8 @@ pub struct Inode {
     device: Arc<Device>,
     /// Keeps writes apart that share a block.
     pub edges: Edges,
-    /// The last flush took long: the next one must not hold up a worker.
-    pub flush_is_slow: AtomicBool,
+    /// How long a flush takes on average; where it takes long, the next one must not hold up a worker.
+    pub flush_nanos: AtomicU64,
     /// Wall clock of the last write, nanoseconds since 1970; 0 before the first.
     written_at: AtomicI64,
     /// The size that the kernel was told last, bytes.
@@ -79,7 +79,7 @@ impl Inode {
         Inode {
             device,
             edges: Edges::new(),
-            flush_is_slow: AtomicBool::new(false),
+            flush_nanos: AtomicU64::new(0),
             written_at: AtomicI64::new(0),
             told_size: AtomicU64::new(0),
             owner: Mutex::new(owner),

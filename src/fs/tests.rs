@@ -427,7 +427,7 @@ fn what_changes_is_seen_at_once() {
     assert_eq!(errno_of(file.write_at(b"x", 0)), Some(libc::ENXIO));
 }
 
-/// Remembers of each write whether it was to be durable.
+/// Remembers of each write whether it was to be durable; takes its time over a flush.
 #[derive(Default)]
 struct Recorder(Mutex<Vec<bool>>);
 
@@ -441,18 +441,16 @@ impl BlockDev for Recorder {
     }
 
     fn submit(&self, request: Request<'_>) -> IoResult {
-        if request.op.kind() == OpKind::Write {
-            self.0.lock().push(request.flags.fua);
+        match request.op.kind() {
+            OpKind::Write => self.0.lock().push(request.flags.fua),
+            OpKind::Flush => thread::sleep(Duration::from_millis(10)),
+            OpKind::Read | OpKind::Discard | OpKind::WriteZeroes => {}
         }
         Ok(())
     }
 }
 
-#[test]
-fn writes_to_a_synchronous_file_are_durable() {
-    let Some((devices, _folder, mounted)) = mounted() else {
-        return;
-    };
+fn recorder() -> (Arc<Recorder>, Memory) {
     let recorder = Arc::new(Recorder::default());
     let below = Memory(Arc::new(OpenDevice {
         number: DeviceNumber { major: 1, minor: 1 },
@@ -461,6 +459,28 @@ fn writes_to_a_synchronous_file_are_durable() {
         dev: recorder.clone(),
         mapped: None,
     }));
+    (recorder, below)
+}
+
+#[test]
+fn a_device_whose_flush_takes_long_is_known_for_it() {
+    let (devices, front) = front(&["one", "two"]);
+    let device = devices.by_name("one").unwrap();
+    set_table(&device, SECTORS, Access::ReadWrite, &recorder().1);
+    assert!(!front.flush_is_slow(2));
+    for id in [2, 2, 3, 3] {
+        front.flush(id, Flags::default()).unwrap();
+    }
+    assert!(front.flush_is_slow(2));
+    assert!(!front.flush_is_slow(3) && !front.flush_is_slow(77));
+}
+
+#[test]
+fn writes_to_a_synchronous_file_are_durable() {
+    let Some((devices, _folder, mounted)) = mounted() else {
+        return;
+    };
+    let (recorder, below) = recorder();
     let device = devices.by_name("one").unwrap();
     set_table(&device, SECTORS, Access::ReadWrite, &below);
     let path = mounted.mountpoint().join("one");
