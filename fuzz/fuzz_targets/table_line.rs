@@ -112,11 +112,11 @@ fn exercise(table: &Table, access: Access) {
         .rows()
         .iter()
         .zip(&printed)
-        .map(|(row, line)| RowSpec {
+        .map(|(row, params)| RowSpec {
             start: row.start(),
             len: row.len(),
             kind: row.kind().name.to_owned(),
-            params: line.splitn(4, ' ').nth(3).unwrap_or_default().to_owned(),
+            params: params.clone(),
         })
         .collect();
     let again = build(&again, access).expect("a table loads again as it was printed");
