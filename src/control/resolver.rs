@@ -109,6 +109,7 @@ impl Resolver {
             path,
             name: format!("dm-{}", number.minor),
             dev,
+            direct: false,
             mapped: Some(id),
         })
     }
@@ -135,6 +136,7 @@ impl Resolver {
             path,
             name,
             dev,
+            direct: false,
             mapped,
         })
     }
@@ -148,6 +150,7 @@ impl Resolver {
             number: backing.number(),
             path: backing.path().to_path_buf(),
             name: backing.name().to_owned(),
+            direct: backing.is_direct(),
             dev: backing,
             mapped: None,
         })

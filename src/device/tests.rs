@@ -41,6 +41,7 @@ impl Memory {
             path,
             name: "mem".into(),
             dev,
+            direct: false,
             mapped: None,
         }))
     }

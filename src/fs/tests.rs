@@ -66,6 +66,7 @@ fn memory() -> Memory {
         path: dev.path().to_path_buf(),
         name: "mem".into(),
         dev,
+        direct: false,
         mapped: None,
     }))
 }
@@ -457,6 +458,7 @@ fn recorder() -> (Arc<Recorder>, Memory) {
         path: "recorder".into(),
         name: "recorder".into(),
         dev: recorder.clone(),
+        direct: false,
         mapped: None,
     }));
     (recorder, below)

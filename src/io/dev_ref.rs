@@ -32,6 +32,8 @@ pub struct OpenDevice {
     pub name: String,
     /// The device itself.
     pub dev: Arc<dyn BlockDev>,
+    /// It is used around the page cache (O_DIRECT).
+    pub direct: bool,
     /// The mapped device behind it, where it is one of this process: its permanent number.
     pub mapped: Option<u64>,
 }

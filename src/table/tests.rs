@@ -63,6 +63,7 @@ impl DeviceOpener for MemoryOpener {
             path: spec.into(),
             name: spec.to_owned(),
             dev,
+            direct: false,
             mapped: None,
         });
         opened.insert(spec.to_owned(), device.clone());
@@ -279,6 +280,7 @@ fn counting() -> (Arc<Counting>, CountingOpener) {
         path: "x".into(),
         name: "x".into(),
         dev: counting.clone(),
+        direct: false,
         mapped: None,
     };
     (counting, CountingOpener(Arc::new(device)))

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashMap};
 use super::{Config, DeviceSpec, MAPPER_FOLDER};
 use crate::control::Registry;
 use crate::device::{Device, Directory};
-use crate::io::OpenDevice;
+use crate::io::{DeviceNumber, OpenDevice};
 use crate::sync::Arc;
 use crate::table::{RowSpec, Table};
 use crate::target::{Access, Naming, escape_word, split_words};
@@ -30,10 +30,10 @@ fn present(registry: &Registry) -> Config {
     for id in ids {
         order.place(id);
     }
-    let names: HashMap<u64, String> = order
+    let names: HashMap<DeviceNumber, String> = order
         .placed
         .iter()
-        .map(|(_, device)| (device.id(), device.name()))
+        .map(|(_, device)| (device.number(), device.name()))
         .collect();
     let devices = order
         .placed
@@ -69,7 +69,11 @@ impl Order {
     }
 }
 
-fn spec(table: Option<&Table>, device: &Device, names: &HashMap<u64, String>) -> DeviceSpec {
+fn spec(
+    table: Option<&Table>,
+    device: &Device,
+    names: &HashMap<DeviceNumber, String>,
+) -> DeviceSpec {
     let identity = device.identity();
     DeviceSpec {
         place: None,
@@ -77,12 +81,12 @@ fn spec(table: Option<&Table>, device: &Device, names: &HashMap<u64, String>) ->
         uuid: identity.uuid,
         minor: Some(device.number().minor),
         access: table.map_or(Access::ReadWrite, Table::access),
-        direct: false,
+        direct: table.is_some_and(|table| table.devices().iter().any(|device| device.direct)),
         rows: table.map(|table| rows(table, names)),
     }
 }
 
-fn rows(table: &Table, names: &HashMap<u64, String>) -> Vec<RowSpec> {
+fn rows(table: &Table, names: &HashMap<DeviceNumber, String>) -> Vec<RowSpec> {
     let mapped: HashMap<String, String> = table
         .devices()
         .iter()
@@ -106,8 +110,8 @@ fn shown(device: &OpenDevice) -> String {
 }
 
 /// What a mount file calls the mapped device, whatever it was called when the table was loaded.
-fn mapped_path(device: &OpenDevice, names: &HashMap<u64, String>) -> Option<String> {
-    let name = names.get(&device.mapped?)?;
+fn mapped_path(device: &OpenDevice, names: &HashMap<DeviceNumber, String>) -> Option<String> {
+    let name = names.get(&device.number)?;
     Some(format!("{MAPPER_FOLDER}{name}"))
 }
 

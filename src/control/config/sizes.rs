@@ -252,6 +252,7 @@ fn opened(number: DeviceNumber, name: &str, dev: OfLength) -> OpenDevice {
         path: name.into(),
         name: name.to_owned(),
         dev: Arc::new(dev),
+        direct: false,
         mapped: None,
     }
 }

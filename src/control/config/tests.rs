@@ -474,6 +474,21 @@ fn the_concise_form_says_the_same() {
 }
 
 #[test]
+fn a_dump_says_who_goes_around_the_page_cache() {
+    let folder = TempDir::new().unwrap();
+    fs::write(folder.path().join("a.img"), [0; 8192]).unwrap();
+    let text = "[[device]]\nname = 'a'\ndirect = true\ntable = '0 8 linear a.img 0'\n".to_owned()
+        + "[[device]]\nname = 'b'\ntable = '0 8 linear /dev/mapper/a 0'\n";
+    let config = check_text(&text, "t", folder.path(), TERMS).unwrap();
+    let registry = registry();
+    apply_to(&registry, &config).unwrap();
+    let shown = check_text(&dump(&registry), "dump", Path::new("/"), TERMS).unwrap();
+    let direct: Vec<bool> = shown.devices.iter().map(|device| device.direct).collect();
+    assert_eq!(direct, [true, false]);
+    registry.shut_down();
+}
+
+#[test]
 fn a_device_s_dump_follows_its_present_name() {
     let registry = registry();
     let text =
