@@ -192,3 +192,77 @@ fn report(outcomes: &BTreeMap<String, Option<Outcome>>) {
     assert!(lines.is_empty(), "\n{}\n{summary}", lines.join("\n"));
     assert!(played > 0, "no trace could be played");
 }
+
+/// Words that start a line with an answer of the kernel's.
+const ANSWERS: [&str; 10] = [
+    "table",
+    "status",
+    "info",
+    "deps",
+    "read",
+    "read-error",
+    "write-error",
+    "image-sha256",
+    "create-error:",
+    "kernel:",
+];
+
+/// `text` with another last letter in one answer, for every answer in it.
+fn with_one_answer_changed(text: &str) -> Vec<(String, String)> {
+    let lines: Vec<&str> = text.lines().collect();
+    let mut changed = Vec::new();
+    for (index, line) in lines.iter().enumerate() {
+        let is_answer = ANSWERS.contains(&line.split(' ').next().unwrap());
+        let last = line.rfind(|letter: char| letter.is_ascii_alphanumeric());
+        let (true, Some(last), false) = (is_answer, last, line.trim_end().ends_with(':')) else {
+            continue;
+        };
+        let other = if line[last..].starts_with('7') {
+            "8"
+        } else {
+            "7"
+        };
+        let line = format!("{}{other}{}", &line[..last], &line[last + 1..]);
+        let mut lines = lines.clone();
+        lines[index] = &line;
+        changed.push((line.clone(), lines.join("\n") + "\n"));
+    }
+    changed
+}
+
+#[test]
+fn every_changed_answer_is_noticed() {
+    let types = BTreeSet::from(["linear", "striped", "zero", "error"].map(str::to_owned));
+    let traces = fixtures::traces();
+    let mut tried = 0;
+    for name in ["linear", "linear-readonly", "striped-3-7", "zero-error"] {
+        let folder = traces.join("simple").join(name);
+        if !folder.is_dir() {
+            continue;
+        }
+        let text = fs::read_to_string(folder.join("trace")).unwrap();
+        for (line, changed) in with_one_answer_changed(&text) {
+            let outcome = play(&parse(&changed).unwrap(), &folder, &types);
+            assert!(
+                !outcome.differences.is_empty(),
+                "{name}: not noticed: {line}"
+            );
+            tried += 1;
+        }
+    }
+    let refused = "image a 16 \ncreate d \n  0 8 linear {a} 9\n\
+        create-error: device-mapper: reload ioctl on d (254:0) failed: Invalid argument\n\
+        create-error: Command failed.\n\
+        kernel: device-mapper: table: 254:0: loop0 too small for target: start=9, len=8, dev_size=16\n\
+        kernel: device-mapper: core: Cannot calculate initial queue limits\n\
+        kernel: device-mapper: ioctl: unable to set up device queue for new table.\n";
+    let nowhere = Path::new("/nowhere");
+    let outcome = play(&parse(refused).unwrap(), nowhere, &types);
+    assert!(outcome.differences.is_empty(), "{:?}", outcome.differences);
+    for (line, changed) in with_one_answer_changed(refused) {
+        let outcome = play(&parse(&changed).unwrap(), nowhere, &types);
+        assert!(!outcome.differences.is_empty(), "not noticed: {line}");
+        tried += 1;
+    }
+    assert!(tried >= 5, "only {tried} changes tried");
+}
