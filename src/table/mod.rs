@@ -13,7 +13,7 @@ pub use error::{TableError, errno_name};
 
 use crate::io::{DeviceNumber, Extent, Limits, OpenDevice};
 use crate::sync::Arc;
-use crate::target::{Access, Lifecycle, Naming, Target, TargetKind};
+use crate::target::{Access, Lifecycle, Target, TargetKind};
 use crate::unit::{Sector, Sectors};
 
 /// An accepted table.
@@ -69,11 +69,6 @@ impl Row {
     /// Its target.
     pub fn target(&self) -> &dyn Target {
         &*self.target
-    }
-
-    /// The line as `dmsetup table` shows it, without start and length: type, space, arguments.
-    pub fn table_line(&self, naming: Naming) -> String {
-        self.target.args(naming)
     }
 
     fn end(&self) -> Sector {
