@@ -58,6 +58,7 @@ impl DeviceOpener for Opener {
             path: PathBuf::from(spec),
             name: spec.to_owned(),
             dev: Arc::new(Strict(Sectors(len))),
+            direct: false,
             mapped: None,
         }))
     }
@@ -106,7 +107,7 @@ fn build(rows: &[RowSpec], access: Access) -> Result<Table, String> {
 
 fn lines(table: &Table) -> Vec<String> {
     let rows = table.rows().iter();
-    rows.map(|row| row.table_line(Naming::Paths)).collect()
+    rows.map(|row| row.target().args(Naming::Paths)).collect()
 }
 
 fn exercise(table: &Table, access: Access) {
