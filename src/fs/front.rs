@@ -5,10 +5,10 @@ use std::ffi::OsStr;
 use std::ops::Range;
 use std::time::{Duration, Instant, SystemTime};
 
-use fuser::{FileAttr, FileType, INodeNo};
-
+use super::attributes::{Attributes, Kind};
 use super::bytes;
 use super::inodes::{Inode, Inodes, OwnerChange};
+use super::protocol::ROOT;
 use super::space;
 use crate::device::Device;
 use crate::io::{BlockDev, Errno, Flags, IoError, IoResult, Request};
@@ -77,7 +77,7 @@ impl Front {
         id: u64,
         work: impl FnOnce(&Arc<Inode>) -> Result<R, IoError>,
     ) -> Result<R, IoError> {
-        if id == INodeNo::ROOT.0 {
+        if id == ROOT {
             return Err(Errno::ISDIR.into());
         }
         // The file is gone, as a block device is whose disk was pulled out.
@@ -89,7 +89,7 @@ impl Front {
     ///
     /// # Errors
     /// ENOENT where there is none.
-    pub fn lookup(&self, name: &OsStr) -> Result<FileAttr, IoError> {
+    pub fn lookup(&self, name: &OsStr) -> Result<Attributes, IoError> {
         let device = name
             .to_str()
             .and_then(|name| self.inodes.directory().by_name(name));
@@ -104,31 +104,28 @@ impl Front {
     ///
     /// # Errors
     /// ENXIO for a device that is gone.
-    pub fn attributes(&self, id: u64) -> Result<FileAttr, IoError> {
-        if id == INodeNo::ROOT.0 {
+    pub fn attributes(&self, id: u64) -> Result<Attributes, IoError> {
+        if id == ROOT {
             return Ok(self.directory_attributes());
         }
         self.with(id, |inode| Ok(inode.attributes()))
     }
 
-    fn directory_attributes(&self) -> FileAttr {
+    fn directory_attributes(&self) -> Attributes {
         let changed = *self.changed.lock();
-        FileAttr {
-            ino: INodeNo::ROOT,
+        Attributes {
+            inode: ROOT,
             size: 0,
             blocks: 0,
             atime: changed,
             mtime: changed,
             ctime: changed,
-            crtime: SystemTime::UNIX_EPOCH,
-            kind: FileType::Directory,
-            perm: 0o755,
-            nlink: 2,
+            kind: Kind::Directory,
+            permissions: 0o755,
+            links: 2,
             uid: self.uid,
             gid: self.gid,
-            rdev: 0,
-            blksize: 4096,
-            flags: 0,
+            block_size: 4096,
         }
     }
 
@@ -141,8 +138,8 @@ impl Front {
         &self,
         id: u64,
         change: &AttributeChange,
-    ) -> Result<FileAttr, IoError> {
-        if id == INodeNo::ROOT.0 {
+    ) -> Result<Attributes, IoError> {
+        if id == ROOT {
             return Err(Errno::PERM.into());
         }
         self.with(id, |inode| {

@@ -7,10 +7,10 @@ use std::cell::RefCell;
 use std::collections::HashMap;
 use std::time::{Duration, SystemTime};
 
-use fuser::{FileAttr, FileType, INodeNo};
 use rustix::fs::Timespec;
 use rustix::time::{ClockId, clock_gettime};
 
+use super::attributes::{Attributes, Kind};
 use crate::device::{Device, Directory};
 use crate::io::{BlockDev, Edges};
 use crate::sync::{Arc, AtomicI64, AtomicU64, Mutex, Numbers, Ordering, RwLock};
@@ -117,32 +117,29 @@ impl Inode {
     }
 
     /// What `stat` shows.
-    pub fn attributes(&self) -> FileAttr {
+    pub fn attributes(&self) -> Attributes {
         let owner = *self.owner.lock();
         let written = from_nanos(self.written_at.load(Ordering::Relaxed));
         let sectors = self.device.capacity();
         let size = sectors.checked_bytes().map_or(u64::MAX, |bytes| bytes.0);
         self.told_size.store(size, Ordering::Relaxed);
-        FileAttr {
-            ino: INodeNo(self.device.id()),
+        Attributes {
+            inode: self.device.id(),
             size,
             blocks: sectors.0,
             atime: owner.atime,
             mtime: written.map_or(owner.mtime, |written| written.max(owner.mtime)),
             ctime: written.map_or(owner.ctime, |written| written.max(owner.ctime)),
-            crtime: SystemTime::UNIX_EPOCH,
-            kind: FileType::RegularFile,
-            perm: owner.mode,
-            nlink: 1,
+            kind: Kind::File,
+            permissions: owner.mode,
+            links: 1,
             uid: owner.uid,
             gid: owner.gid,
-            rdev: 0,
-            blksize: self
+            block_size: self
                 .device
                 .limits()
                 .io_opt
                 .clamp(SMALLEST_IO_SIZE, LARGEST_IO_SIZE),
-            flags: 0,
         }
     }
 }

@@ -1,7 +1,7 @@
 //! The FUSE front: the devices of a mount as regular files.
 //!
 //! ```text
-//! kernel -> dispatch (transport) -> front (operations) -> bytes (whole blocks) -> device
+//! kernel -> transport (protocol) -> dispatch -> front (operations) -> bytes (whole blocks) -> device
 //! ```
 //!
 //! A file is called as its device, is as long as the device and has the device's permanent number as inode. What
@@ -12,22 +12,24 @@
 //! A request is served on the worker that the kernel gave it to, without waiting; one that would have to wait
 //! moves to the waiting room, so that a suspended device never holds up another.
 
+mod attributes;
 mod bytes;
 mod dispatch;
 mod front;
 mod inodes;
 mod mount;
+mod protocol;
 mod scratch;
 mod space;
+mod transport;
 
 pub use mount::{FsOptions, MountError};
 
-use std::ffi::OsStr;
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::thread::{self, available_parallelism};
 use std::time::{Duration, Instant};
 
-use fuser::{Config, INodeNo, Notifier, Session, SessionACL};
 use rustix::fs::{AtFlags, CWD, StatxFlags, statx};
 
 use crate::device::{Change, Directory};
@@ -36,6 +38,8 @@ use crate::sync::{Arc, Condvar, Mutex, Ordering};
 use dispatch::Dispatch;
 use front::Front;
 use inodes::Inodes;
+use protocol::{Notice, ROOT};
+use transport::Connection;
 
 /// More workers than this slow a lone reader.
 const MOST_WORKERS: usize = 4;
@@ -47,7 +51,7 @@ const IDLE: Duration = Duration::from_secs(10);
 /// A mount that is being served. Dropping it unmounts, lazily where it is in use.
 pub struct Mounted {
     front: Arc<Front>,
-    notifier: Notifier,
+    connection: Arc<Connection>,
     mountpoint: PathBuf,
     end: Arc<End>,
 }
@@ -88,41 +92,34 @@ pub fn serve(
 fn start(
     front: Arc<Front>,
     room: WaitingRoom,
-    connection: std::os::fd::OwnedFd,
+    descriptor: OwnedFd,
     mountpoint: &Path,
     options: &FsOptions,
 ) -> Result<Mounted, MountError> {
     let failed = |what: &str, error: &dyn std::fmt::Display| {
         MountError::new(format!("{}: {what}: {error}", mountpoint.display()))
     };
+    let greeted = descriptor.try_clone().and_then(transport::greet);
+    greeted.map_err(|error| failed("the kernel's greeting", &error))?;
+    let connection = Arc::new(Connection::new(descriptor));
+    let dispatch = Arc::new(Dispatch::new(front.clone(), Arc::new(room)));
     let processors = available_parallelism().map_or(1, usize::from);
-    let mut config = Config::default();
-    config.n_threads = Some(options.threads.unwrap_or(processors).clamp(1, MOST_WORKERS));
-    config.clone_fd = true;
-    let dispatch = Dispatch::new(front.clone(), Arc::new(room));
-    // Who may enter the mount is the kernel's to decide, by `allow_other`; the library has no say beside it.
-    let session = Session::from_fd(dispatch, connection, SessionACL::All, config)
-        .map_err(|error| failed("the kernel's greeting", &error))?;
-    let notifier = session.notifier();
+    let count = options.threads.unwrap_or(processors).clamp(1, MOST_WORKERS);
+    let workers = transport::start(&connection, &dispatch, count)
+        .map_err(|error| failed("starting a worker", &error))?;
     let end = Arc::new(End::default());
     let reached = end.clone();
     thread::Builder::new()
         .name("fuse".to_owned())
         .spawn(move || {
-            let result = session.run().or_else(|error| {
-                // A worker that holds a request when the mount goes away is told so, and not ENODEV.
-                match Errno::from_io_error(&error) {
-                    Some(Errno::CONNABORTED) => Ok(()),
-                    _ => Err(error.to_string()),
-                }
-            });
+            let result = workers.wait().map_err(|error| error.to_string());
             *reached.result.lock() = Some(result);
             reached.reached.notify_all();
         })
         .map_err(|error| failed("starting a thread", &error))?;
     Ok(Mounted {
         front,
-        notifier,
+        connection,
         mountpoint: mountpoint.to_owned(),
         end,
     })
@@ -144,15 +141,16 @@ impl Mounted {
             Change::Added { .. } => Ok(()),
             Change::Removed { id, name } => {
                 self.front.inodes().forget(*id);
-                let (root, inode) = (INodeNo::ROOT, INodeNo(*id));
+                let name = name.as_bytes();
+                let removed = Notice::Removed { inode: *id, name };
                 // Something may be mounted on the file: then the kernel keeps the name and only asks again.
-                self.notifier
-                    .delete(root, inode, OsStr::new(name))
-                    .or_else(|_| self.notifier.inval_entry(root, OsStr::new(name)))
+                self.connection
+                    .tell(&removed)
+                    .or_else(|_| self.connection.tell(&Notice::Name(name)))
             }
             Change::Renamed { from, to, .. } => {
-                let old = self.notifier.inval_entry(INodeNo::ROOT, OsStr::new(from));
-                old.and(self.notifier.inval_entry(INodeNo::ROOT, OsStr::new(to)))
+                let old = self.connection.tell(&Notice::Name(from.as_bytes()));
+                old.and(self.connection.tell(&Notice::Name(to.as_bytes())))
             }
             Change::Changed { id } => self.tell_contents_changed(*id),
         };
@@ -160,8 +158,7 @@ impl Mounted {
             Change::Changed { .. } => Ok(()),
             Change::Added { .. } | Change::Removed { .. } | Change::Renamed { .. } => {
                 self.front.directory_changed();
-                // A negative place: attributes only.
-                self.notifier.inval_inode(INodeNo::ROOT, -1, 0)
+                self.connection.tell(&Notice::Attributes { inode: ROOT })
             }
         };
         if let Err(error) = told.and(directory) {
@@ -169,8 +166,8 @@ impl Mounted {
         }
     }
 
-    fn tell_contents_changed(&self, id: u64) -> std::io::Result<()> {
-        let told = self.notifier.inval_inode(INodeNo(id), 0, 0);
+    fn tell_contents_changed(&self, id: u64) -> Result<(), Errno> {
+        let told = self.connection.tell(&Notice::Contents { inode: id });
         if let Some(inode) = self.front.inodes().get(id)
             && bytes::size(&**inode.device()) != inode.told_size.load(Ordering::Relaxed)
         {

@@ -3,9 +3,6 @@
 
 use std::cell::RefCell;
 
-/// The longest request that the front agrees on with the kernel.
-pub const MAX_REQUEST: usize = 1 << 20;
-
 const PAGE: usize = 4096;
 
 thread_local! {
@@ -40,7 +37,8 @@ impl Scratch {
 
 #[cfg(test)]
 mod tests {
-    use super::{MAX_REQUEST, PAGE, with};
+    use super::{PAGE, with};
+    use crate::fs::protocol::MAX_REQUEST;
 
     #[test]
     fn memory_is_aligned_whatever_its_length() {

@@ -138,8 +138,8 @@ fn resized(size: u64, through_open_file: bool) -> AttributeChange {
 fn a_file_looks_as_its_device() {
     let (_devices, front) = front(&["one"]);
     let found = front.lookup("one".as_ref()).unwrap();
-    assert_eq!((found.ino.0, found.size, found.blocks), (2, SIZE, SECTORS));
-    assert_eq!((found.uid, found.gid, found.perm), (10, 20, 0o600));
+    assert_eq!((found.inode, found.size, found.blocks), (2, SIZE, SECTORS));
+    assert_eq!((found.uid, found.gid, found.permissions), (10, 20, 0o600));
     assert_eq!(front.lookup("two".as_ref()), Err(Errno::NOENT.into()));
     assert_eq!(
         front.lookup("n".repeat(128).as_ref()),
@@ -161,7 +161,7 @@ fn owner_and_mode_are_remembered_without_set_id_bits() {
     };
     front.change_attributes(2, &change).unwrap();
     let found = front.attributes(2).unwrap();
-    assert_eq!((found.uid, found.gid, found.perm), (5, 20, 0o640));
+    assert_eq!((found.uid, found.gid, found.permissions), (5, 20, 0o640));
     assert_eq!(front.change_attributes(1, &change), Err(Errno::PERM.into()));
 }
 

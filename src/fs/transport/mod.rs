@@ -1,0 +1,15 @@
+//! Transports: how requests come from the kernel and answers go back.
+//!
+//! A mount is negotiated once (greeting); then workers (classic) take requests off the connection, one at a
+//! time each, have them served and write the answers.
+
+mod classic;
+mod clone;
+mod connection;
+mod greeting;
+mod reply;
+
+pub use classic::start;
+pub use connection::Connection;
+pub use greeting::greet;
+pub use reply::Reply;
