@@ -5,10 +5,12 @@
 //! targets have in common (bounds, splitting, zeroes by writing, flushing, counters) is done above it.
 
 mod arguments;
+mod mapping;
 mod naming;
 
 pub use crate::backing::Access;
 pub use arguments::{BuildArgs, BuildError, DeviceOpener, OpenError, split_words};
+pub use mapping::{Mapping, Place};
 pub use naming::{Naming, escape_word};
 
 use crate::io::{DevRef, Errno, Extent, IoResult, Limits, Request};
@@ -59,6 +61,12 @@ pub trait Target: Send + Sync {
     fn extent_at(&self, at: Sector, row_len: Sectors) -> Extent {
         let _ = at;
         Extent::data(Sector(row_len.0))
+    }
+
+    /// Where `at`, a sector of a row of `row_len`, leads: for people who ask, not for requests. A target whose
+    /// data moves tells where it is now.
+    fn mapping_at(&self, at: Sector, row_len: Sectors) -> Mapping<'_> {
+        Mapping::untold(Sectors(row_len.0.saturating_sub(at.0)))
     }
 
     /// What the target does when its device is suspended and resumed.

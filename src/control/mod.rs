@@ -11,6 +11,7 @@ mod refusal;
 mod registry;
 mod resolver;
 pub mod server;
+mod stack;
 pub mod transaction;
 
 pub use refusal::Refusal;

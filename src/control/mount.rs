@@ -3,11 +3,12 @@
 
 use super::loops::Loops;
 use super::protocol::json::{DeviceCounters, DeviceLimits, JsonReply, JsonRequest, MountInfo};
-use super::{Refusal, Registry, config};
+use super::{Refusal, Registry, config, stack};
 use crate::backing::OpenOptions;
 use crate::device::{Device, Directory};
 use crate::io::{BlockDev, Errno, OpKind};
 use crate::sync::Arc;
+use crate::unit::{Sector, Sectors};
 
 /// A running mount.
 pub struct Mount {
@@ -91,6 +92,18 @@ impl Mount {
                 })
             }
             JsonRequest::Limits { name } => Ok(JsonReply::Limits(limits(&*self.device(&name)?))),
+            JsonRequest::Explain {
+                name,
+                sector,
+                sectors,
+                inactive,
+            } => {
+                let device = self.device(&name)?;
+                let (at, len) = (Sector(sector), Sectors(sectors));
+                stack::explain(&self.registry, &device, at, len, inactive)
+                    .map(JsonReply::Explanation)
+            }
+            JsonRequest::Stack {} => Ok(JsonReply::Stack(stack::stack(&self.registry))),
             JsonRequest::Attach {
                 name,
                 link,

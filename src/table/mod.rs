@@ -11,7 +11,7 @@ mod submit;
 pub use build::{RowSpec, TableContext};
 pub use error::{TableError, errno_name};
 
-use crate::io::{DeviceNumber, Extent, Limits, OpenDevice};
+use crate::io::{DeviceNumber, Extent, Limits, OpKind, OpenDevice};
 use crate::sync::Arc;
 use crate::target::{Access, Lifecycle, Target, TargetKind};
 use crate::unit::{Sector, Sectors};
@@ -138,6 +138,14 @@ impl Table {
             return guess;
         }
         self.ends.partition_point(|&end| end <= at.0)
+    }
+
+    /// The row that holds the sector `at`, counted from 0, and the longest request of `kind` from there on that its
+    /// target has in one piece.
+    pub fn piece_at(&self, kind: OpKind, at: Sector) -> Option<(usize, Sectors)> {
+        let index = self.index_of(at);
+        let row = self.rows.get(index)?;
+        Some((index, row.most_at(kind, at)))
     }
 
     /// What lies at `at` and up to where.

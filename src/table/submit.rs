@@ -82,17 +82,22 @@ impl Row {
 
     /// How much of the request, which begins in this row, the target can have in one piece.
     fn piece_len(&self, request: &Request<'_>) -> Sectors {
-        let to_end = self.end() - request.at;
+        request.len.min(self.most_at(request.op.kind(), request.at))
+    }
+
+    /// The longest request from `at` on, in this row, that the target can have in one piece.
+    pub(super) fn most_at(&self, kind: OpKind, at: Sector) -> Sectors {
+        let to_end = self.end() - at;
         let to_boundary = self.max_io_len.map_or(Sectors(u64::MAX), |boundary| {
-            Sectors(boundary.0 - (request.at - self.start).0 % boundary.0)
+            Sectors(boundary.0 - (at - self.start).0 % boundary.0)
         });
-        let most = match request.op.kind() {
+        let most = match kind {
             OpKind::Discard if self.limits.discards() => self.limits.max_discard,
             OpKind::WriteZeroes if self.limits.writes_zeroes() => self.limits.max_write_zeroes,
             OpKind::WriteZeroes => ZEROES_LEN,
             OpKind::Read | OpKind::Write | OpKind::Flush | OpKind::Discard => Sectors(u64::MAX),
         };
-        request.len.min(to_end).min(to_boundary).min(most)
+        to_end.min(to_boundary).min(most)
     }
 
     /// Hands a piece to the target.

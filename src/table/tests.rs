@@ -440,3 +440,55 @@ fn a_hundred_thousand_rows_share_one_device() {
     let table = build_on(&opener, &rows.join("\n")).unwrap();
     assert_eq!((table.rows().len(), table.devices().len()), (100_000, 1));
 }
+
+/// What a target tells of a sector is where a write to that sector goes. A target that does not tell is taken at
+/// its word; one that tells of nowhere must change no device.
+#[test]
+fn every_kind_tells_where_its_data_is() {
+    for kind in KINDS {
+        for model in kind.model {
+            let opener = MemoryOpener::new();
+            let text = format!("0 {} {} {}", model.len, kind.name, model.args);
+            let table = build_on(&opener, &text).unwrap();
+            let row = &table.rows()[0];
+            let block = u64::from(table.limits().logical_block_size) / 512;
+            for at in (0..model.len).step_by(block as usize) {
+                let mapping = row.target().mapping_at(Sector(at), row.len());
+                assert!(mapping.len.0 > 0, "{text}: {at}: an empty run");
+                let below: Vec<(Arc<OpenDevice>, u64)> = mapping
+                    .places
+                    .iter()
+                    .map(|place| {
+                        (
+                            place.range.device().clone(),
+                            place.range.start().0 + place.at.0,
+                        )
+                    })
+                    .collect();
+                let look = || {
+                    let sectors = below.iter().map(|(device, at)| {
+                        let mut bytes = [0; 512];
+                        let read = Request::read(Sector(*at), ReadBuf::new(&mut bytes));
+                        device.dev.submit(read).unwrap();
+                        bytes.to_vec()
+                    });
+                    sectors.collect::<Vec<_>>()
+                };
+                let before = look();
+                let data: Vec<u8> = (0..block * 512)
+                    .map(|byte| (at + byte % 251) as u8 | 1)
+                    .collect();
+                let written = write(&table, at, &data);
+                assert_eq!(written.is_ok(), model.behaves != Behaviour::Fails, "{text}");
+                for (before, after) in before.iter().zip(look()) {
+                    assert_ne!(*before, after, "{text}: sector {at} is not there");
+                }
+                let last = mapping.len.0.min(model.len - at) - 1;
+                let end = row.target().mapping_at(Sector(at + last), row.len());
+                for (place, end) in mapping.places.iter().zip(&end.places) {
+                    assert_eq!(place.at.0 + last, end.at.0, "{text}: the run from {at} on");
+                }
+            }
+        }
+    }
+}

@@ -5,8 +5,9 @@
 
 use crate::io::{DevRef, IoError, IoResult, Request};
 use crate::target::{
-    Behaviour, BuildArgs, BuildError, ModelRow, Naming, Rules, Target, TargetKind,
+    Behaviour, BuildArgs, BuildError, Mapping, ModelRow, Naming, Rules, Target, TargetKind,
 };
+use crate::unit::{Sector, Sectors};
 
 /// The registry's entry.
 pub static KIND: TargetKind = TargetKind {
@@ -48,6 +49,11 @@ impl Target for Failing {
         self.borrowed.as_ref().map_or_else(String::new, |range| {
             format!("{} {}", naming.of(range), range.start())
         })
+    }
+
+    fn mapping_at(&self, at: Sector, row_len: Sectors) -> Mapping<'_> {
+        let len = Sectors(row_len.0.saturating_sub(at.0));
+        Mapping::nowhere("every request fails with EIO", len)
     }
 
     fn devices<'s>(&'s self, visit: &mut dyn FnMut(&'s DevRef)) {

@@ -4,7 +4,7 @@
 
 use crate::io::{DevRef, Extent, IoResult, Request};
 use crate::target::{
-    Behaviour, BuildArgs, BuildError, ModelRow, Naming, Rules, Target, TargetKind,
+    Behaviour, BuildArgs, BuildError, Mapping, ModelRow, Naming, Rules, Target, TargetKind,
 };
 use crate::unit::{Sector, Sectors};
 
@@ -45,6 +45,10 @@ impl Target for Linear {
 
     fn devices<'s>(&'s self, visit: &mut dyn FnMut(&'s DevRef)) {
         visit(&self.range);
+    }
+
+    fn mapping_at(&self, at: Sector, row_len: Sectors) -> Mapping<'_> {
+        Mapping::to(&self.range, at, Sectors(row_len.0.saturating_sub(at.0)))
     }
 
     fn extent_at(&self, at: Sector, _row_len: Sectors) -> Extent {

@@ -6,7 +6,8 @@
 use crate::io::{Buffer, DevRef, Extent, IoError, IoResult, Limits, Op, Piece, Request, fan_out};
 use crate::sync::{Arc, AtomicU32, Ordering};
 use crate::target::{
-    Behaviour, BuildArgs, BuildError, EventSink, ModelRow, Naming, Rules, Target, TargetKind,
+    Behaviour, BuildArgs, BuildError, EventSink, Mapping, ModelRow, Naming, Rules, Target,
+    TargetKind,
 };
 use crate::unit::{SECTOR_SIZE, Sector, Sectors};
 
@@ -281,6 +282,12 @@ impl Target for Striped {
             io_opt: width.unwrap_or(0),
             ..Limits::STACKING
         });
+    }
+
+    fn mapping_at(&self, at: Sector, _row_len: Sectors) -> Mapping<'_> {
+        let (stripe, sector) = self.place(at);
+        let left_in_chunk = Sectors(self.chunk - at.0 % self.chunk);
+        Mapping::to(&self.stripes[stripe].range, sector, left_in_chunk)
     }
 
     fn extent_at(&self, at: Sector, row_len: Sectors) -> Extent {

@@ -5,7 +5,7 @@
 
 use crate::io::{DevRef, IoResult, Limits, Request};
 use crate::target::{
-    Behaviour, BuildArgs, BuildError, ModelRow, Naming, Rules, Target, TargetKind,
+    Behaviour, BuildArgs, BuildError, Mapping, ModelRow, Naming, Rules, Target, TargetKind,
 };
 use crate::unit::{Sector, Sectors};
 
@@ -80,11 +80,24 @@ fn build(args: &mut BuildArgs<'_>) -> Result<Box<dyn Target>, BuildError> {
     }))
 }
 
+impl Unstriped {
+    /// Where the sector `at` of the row is on the striped device.
+    #[inline]
+    fn place(&self, at: Sector) -> Sector {
+        let row = at.0 / self.chunk;
+        Sector(at.0 + (row * (self.stripes - 1) + self.stripe) * self.chunk)
+    }
+}
+
 impl Target for Unstriped {
     fn submit(&self, mut request: Request<'_>) -> IoResult {
-        let row = request.at.0 / self.chunk;
-        request.at = Sector(request.at.0 + (row * (self.stripes - 1) + self.stripe) * self.chunk);
+        request.at = self.place(request.at);
         self.range.submit(request)
+    }
+
+    fn mapping_at(&self, at: Sector, _row_len: Sectors) -> Mapping<'_> {
+        let left_in_chunk = Sectors(self.chunk - at.0 % self.chunk);
+        Mapping::to(&self.range, self.place(at), left_in_chunk)
     }
 
     fn args(&self, naming: Naming) -> String {

@@ -4,7 +4,7 @@
 
 use crate::io::{DevRef, Extent, IoResult, Limits, Op, Request};
 use crate::target::{
-    Behaviour, BuildArgs, BuildError, ModelRow, Naming, Rules, Target, TargetKind,
+    Behaviour, BuildArgs, BuildError, Mapping, ModelRow, Naming, Rules, Target, TargetKind,
 };
 use crate::unit::{Sector, Sectors};
 
@@ -47,6 +47,11 @@ impl Target for Zero {
 
     fn limits(&self, stacked: &mut Limits) {
         stacked.discard_granularity = 512;
+    }
+
+    fn mapping_at(&self, at: Sector, row_len: Sectors) -> Mapping<'_> {
+        let len = Sectors(row_len.0.saturating_sub(at.0));
+        Mapping::nowhere("reads give zeroes, writes are dropped", len)
     }
 
     fn extent_at(&self, _at: Sector, row_len: Sectors) -> Extent {

@@ -6,6 +6,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::stack::{Explanation, Stack};
+
 #[cfg(test)]
 mod tests;
 
@@ -38,6 +40,20 @@ pub enum JsonRequest {
         /// The device.
         name: String,
     },
+    /// Asks where a request to a device goes. Answered with [`JsonReply::Explanation`].
+    Explain {
+        /// The device.
+        name: String,
+        /// First sector of the request.
+        sector: u64,
+        /// Length of the request in sectors.
+        sectors: u64,
+        /// By the inactive table rather than by the live one.
+        #[serde(default)]
+        inactive: bool,
+    },
+    /// Asks for all devices and what they lie on. Answered with [`JsonReply::Stack`].
+    Stack {},
     /// Attaches a loop device. Answered with [`JsonReply::Attached`].
     Attach {
         /// The device.
@@ -83,6 +99,10 @@ pub enum JsonReply {
     },
     /// A device's limits.
     Limits(DeviceLimits),
+    /// Where a request goes.
+    Explanation(Explanation),
+    /// All devices and what they lie on.
+    Stack(Stack),
     /// A loop device is attached.
     Attached {
         /// Its path, as `/dev/loop0`.

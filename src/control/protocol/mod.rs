@@ -17,4 +17,5 @@ pub mod frame;
 pub mod json;
 pub mod mount;
 pub mod socket_path;
+pub mod stack;
 pub mod table_text;
