@@ -49,10 +49,11 @@
 //! target                      what a target is: Target, TargetKind, its arguments
 //! backing                     files, block devices, memory
 //! io                          request, BlockDev, limits, fan-out, range lock, waiting room
+//! terminal                    colours, width, progress
 //! unit       sync             sectors and bytes; lock types
 //! ```
 //!
-//! [`cli`] stands aside: it uses `unit` and `control::protocol` alone and never touches a device. `table` and
+//! [`cli`] stands aside: it uses `unit`, `terminal` and `control::protocol` alone and never touches a device. `table` and
 //! `device` are handed the list of target kinds and name none.
 
 pub mod backing;
@@ -66,4 +67,5 @@ pub mod sync;
 pub mod table;
 pub mod target;
 pub mod targets;
+pub mod terminal;
 pub mod unit;

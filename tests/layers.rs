@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 /// strangers to each other.
 const LAYERS: &[&[&str]] = &[
     &["unit", "sync", "crypto"],
-    &["format"],
+    &["format", "terminal"],
     &["io"],
     &["backing", "meta"],
     &["target"],
@@ -23,7 +23,7 @@ const LAYERS: &[&[&str]] = &[
 ];
 
 /// All that the command line may use: it never touches a device.
-const CLI_USES: [&str; 2] = ["unit", "control::protocol"];
+const CLI_USES: [&str; 3] = ["unit", "terminal", "control::protocol"];
 
 /// A Rust file of ours: its path below `src` and its text without comments and tests.
 struct Source {

@@ -74,6 +74,7 @@ pub struct Options {
     pub lazy: bool,
     pub link: bool,
     pub mount: Option<String>,
+    pub svg: bool,
 }
 
 /// A command line, taken apart.
@@ -209,6 +210,7 @@ fn options(style: Style, matches: &ArgMatches) -> Result<Options, Vec<String>> {
         lazy: on("lazy"),
         link: on("link"),
         mount: text("mount"),
+        svg: on("svg"),
     };
     let refused = |line: &str| Err(vec![line.to_string()]);
     if options.major.is_some() != options.minor.is_some() {

@@ -156,7 +156,7 @@ fn refusal(errno: i32, detail: ErrorDetail) -> Refusal {
 pub fn reason(refusal: &Refusal) -> String {
     match refusal.detail.messages.first() {
         Some(line) => place(&refusal.detail) + &line_text(line, &refusal.detail),
-        None => place(&refusal.detail) + &strerror(refusal.errno),
+        None => place(&refusal.detail) + &strerror(refusal.errno) + &expectation(&refusal.detail),
     }
 }
 
@@ -191,15 +191,17 @@ fn line_text(line: &str, detail: &ErrorDetail) -> String {
         Some((text, errno)) if errno.ends_with(')') => text.to_string(),
         _ => line.to_string(),
     };
-    match (&detail.expected, &detail.found) {
-        (Some(expected), Some(found)) => {
-            text += &format!(": expected {expected}, found '{found}'");
-        }
-        (Some(expected), None) => text += &format!(": expected {expected}"),
-        (None, Some(found)) => text += &format!(": found '{found}'"),
-        (None, None) => {}
-    }
+    text += &expectation(detail);
     text
+}
+
+fn expectation(detail: &ErrorDetail) -> String {
+    match (&detail.expected, &detail.found) {
+        (Some(expected), Some(found)) => format!(": expected {expected}, found '{found}'"),
+        (Some(expected), None) => format!(": expected {expected}"),
+        (None, Some(found)) => format!(": found '{found}'"),
+        (None, None) => String::new(),
+    }
 }
 
 /// Connects to the mount that `--mount` or `DMFS_MOUNT` names, or else to the only one that runs.

@@ -4,7 +4,7 @@
 //! option is accepted with every verb. What a verb lists as its options is what its help tells.
 
 use super::session::{Each, Once};
-use super::verbs::{create, info, ls, mount, names, remove, rows, serve, slots, versions};
+use super::verbs::{create, explain, info, ls, mount, names, remove, rows, serve, slots, versions};
 
 /// One option.
 pub struct OptionDef {
@@ -187,6 +187,11 @@ pub const OPTIONS: &[OptionDef] = &[
         "unmount now, end when the last file is closed",
     )),
     own(flag("link", &[], "also make the link /dev/mapper/NAME")),
+    own(flag(
+        "svg",
+        &[],
+        "draw the picture as SVG rather than as DOT",
+    )),
     own(value("mount", &[], "MOUNTPOINT", "which mount to talk to")),
 ];
 
@@ -642,6 +647,25 @@ pub const VERBS: &[VerbDef] = &[
         "Print a device's block sizes and what it can do",
         mount::limits,
     )),
+    ours(once(
+        "explain",
+        "DEVICE SECTOR [SECTORS]",
+        (2, 3),
+        &["inactive", "json", "mount"],
+        "Tell where a request goes: rows, targets, devices, sectors, bytes",
+        explain::explain,
+    )),
+    ours(VerbDef {
+        max: None,
+        ..once(
+            "graph",
+            "[DEVICE...]",
+            (0, 0),
+            &["svg", "json", "mount"],
+            "Print how devices lie on one another as a picture, in DOT or SVG",
+            explain::graph,
+        )
+    }),
     ours(once(
         "attach",
         "NAME",

@@ -9,12 +9,16 @@ use clap_mangen::Man;
 
 use super::arguments::{Style, to_arg};
 use super::definitions::{OPTIONS, OptionDef, VERBS, VerbDef, verb};
+use super::examples::example;
 use super::report::{Report, ReportKind, ReportOptions};
 use super::session::{Failure, Outcome, Session};
 
 /// What the whole program is for.
 const ABOUT: &str =
     "The device mapper without the kernel: mapped block devices as files in a FUSE mount";
+
+/// Columns of a help text at most, and where there is no terminal.
+const HELP_WIDTH: usize = 100;
 
 /// Verbs that `style` knows.
 fn verbs(style: Style) -> impl Iterator<Item = &'static VerbDef> {
@@ -99,7 +103,12 @@ pub fn run(session: &mut Session<'_>, words: &[String]) -> Outcome {
         None => session.tell_text(&usage(session.style)),
         Some(word) => match verb(word, session.style == Style::Dmsetup) {
             Some(verb) => {
-                let help = verb_command(verb).render_long_help().to_string();
+                let width = session.look.width.unwrap_or(HELP_WIDTH).min(HELP_WIDTH);
+                let help = verb_command(verb).term_width(width).render_long_help();
+                let help = match session.look.colour {
+                    true => help.ansi().to_string(),
+                    false => help.to_string(),
+                };
                 session.print(&help)
             }
             None => Err(Failure::new(format!(
@@ -125,6 +134,11 @@ fn verb_command(verb: &VerbDef) -> Command {
         )
         .visible_aliases(verb.aliases.to_vec())
         .disable_help_flag(true)
+        .after_help(
+            example(verb)
+                .map(|line| format!("Example: {line}"))
+                .unwrap_or_default(),
+        )
         .args(
             verb.options
                 .iter()

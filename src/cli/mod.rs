@@ -17,10 +17,13 @@ use report::{Report, ReportKind, ReportOptions, check_units};
 use session::{Failure, Session};
 
 use crate::control::protocol::mount::MountOptions;
+use crate::terminal::{Look, Paint};
 
 pub mod arguments;
 pub mod client;
 pub mod definitions;
+pub mod examples;
+mod graph;
 pub mod help;
 pub mod names;
 pub mod paths;
@@ -62,11 +65,30 @@ pub fn run(args: Vec<OsString>, daemon: Daemon, out: &mut dyn Write, err: &mut d
         return 1;
     }
     let mut session = Session::new(style, arguments.options.clone(), daemon, out, err);
+    if style == Style::Dmfs {
+        session.look = Look::of(std::io::stdout());
+        session.err_look = Look::of(std::io::stderr());
+        session.task_label = task_label(&arguments);
+    }
     let done = dispatch(&mut session, &arguments);
     session.flush();
     match done {
         true => 0,
         false => 1,
+    }
+}
+
+/// What those who wait for a verb are told is going on; empty for a verb that waits on purpose, or tells by itself.
+fn task_label(arguments: &Arguments) -> String {
+    let options = &arguments.options;
+    let waits = options.interval.is_some() || options.count.is_some();
+    match arguments.verb.as_deref() {
+        None | Some("mount" | "wait" | "top") => String::new(),
+        Some(_) if waits => String::new(),
+        Some(verb) => match arguments.words.as_slice() {
+            [word] => format!("{verb} {word}"),
+            _ => verb.to_owned(),
+        },
     }
 }
 
@@ -162,9 +184,14 @@ fn run_verb(session: &mut Session<'_>, verb: &VerbDef, words: &[String]) -> sess
             if session.options.json && words.len() > 1 {
                 session.begin_list();
             }
-            words
-                .iter()
-                .try_for_each(|word| run(session, Some(word), words.len() > 1))
+            if words.len() > 1 {
+                session.expect(words.len());
+            }
+            words.iter().try_for_each(|word| {
+                run(session, Some(word), words.len() > 1)?;
+                session.step();
+                Ok(())
+            })
         }
     }
 }
@@ -204,11 +231,13 @@ fn run_selected(session: &mut Session<'_>, verb: &VerbDef, words: &[String]) -> 
         session.begin_list();
     }
     let mut outcome = Ok(());
+    session.expect(names.len());
     for name in names {
         if let Err(failure) = run(session, Some(&name), true) {
             session.tell(&failure);
             outcome = Err(Failure::told());
         }
+        session.step();
     }
     outcome.and(session.finish_lists())
 }
@@ -295,5 +324,13 @@ fn print_report(session: &mut Session<'_>, report: &Report) -> session::Outcome 
         return Ok(());
     }
     let text = report.devices(&rows, &all).map_err(Failure::new)?;
-    session.print(&text)
+    let options = report_options(session);
+    let has_head = !(options.json || options.nameprefixes || options.rows || options.noheadings);
+    match text.split_once('\n') {
+        Some((head, rest)) if has_head => {
+            let head = session.paint(Paint::Head, head);
+            session.print(&format!("{head}\n{rest}"))
+        }
+        _ => session.print(&text),
+    }
 }

@@ -17,6 +17,7 @@ use super::task::{Answer, FIRST_ROOM, Kind, Task};
 use crate::control::protocol::dm_ioctl::payload::{ListedDevice, read_names};
 use crate::control::protocol::dm_ioctl::{DevNo, Flags, Header, MAX_BYTES};
 use crate::control::protocol::json::{JsonReply, JsonRequest, MountInfo};
+use crate::terminal::{Look, Paint, Progress};
 
 /// How often, and how far apart, `remove --retry` tries.
 const RETRIES: u32 = 25;
@@ -76,6 +77,12 @@ pub struct Session<'s> {
     pub out: &'s mut dyn Write,
     /// Standard error.
     pub err: &'s mut dyn Write,
+    /// How standard output shows text.
+    pub look: Look,
+    /// How standard error shows text.
+    pub err_look: Look,
+    /// What is going on, for those who wait; nobody is told where it is empty.
+    pub task_label: String,
     /// How to be a daemon.
     pub daemon: Daemon,
     /// Rows for a report.
@@ -85,6 +92,8 @@ pub struct Session<'s> {
     /// The name that a report takes apart.
     pub split_name: Option<SplitName>,
     client: Option<Client>,
+    /// Begins with the first transaction.
+    progress: Option<Progress>,
     /// JSON of several devices, printed as one list at the end.
     json_list: Option<Vec<Value>>,
     /// Devices in the concise form, printed on one line at the end.
@@ -112,11 +121,15 @@ impl<'s> Session<'s> {
             options,
             out,
             err,
+            look: Look::PLAIN,
+            err_look: Look::PLAIN,
+            task_label: String::new(),
             daemon,
             report_rows: Vec::new(),
             report_needs_deps: false,
             split_name: None,
             client: None,
+            progress: None,
             json_list: None,
             concise_list: Vec::new(),
         }
@@ -138,7 +151,11 @@ impl<'s> Session<'s> {
     /// # Errors
     /// When standard output takes no more.
     pub fn print(&mut self, text: &str) -> Outcome {
-        let written = self.out.write_all(text.as_bytes());
+        let (out, at_once) = (&mut self.out, self.look.is_terminal);
+        let written = aside(&self.progress, || {
+            out.write_all(text.as_bytes())?;
+            if at_once { out.flush() } else { Ok(()) }
+        });
         written.map_err(|error| match error.kind() {
             // Whoever read it has seen enough.
             io::ErrorKind::BrokenPipe => Failure::told().final_word(),
@@ -208,19 +225,60 @@ impl<'s> Session<'s> {
     /// When standard error takes no more.
     pub fn tell_text(&mut self, text: &str) -> Outcome {
         self.flush();
-        self.err.write_all(text.as_bytes()).map_err(Failure::new)
+        let err = &mut self.err;
+        aside(&self.progress, || err.write_all(text.as_bytes())).map_err(Failure::new)
     }
 
     /// Prints a failure's lines to standard error, what was printed to standard output first.
     pub fn tell(&mut self, failure: &Failure) {
         self.flush();
-        for line in &failure.lines {
-            let _ = writeln!(self.err, "{line}");
+        let (err, look) = (&mut self.err, self.err_look);
+        aside(&self.progress, || {
+            for line in &failure.lines {
+                let line = match line.strip_prefix("dmfs: ") {
+                    Some(rest) => look.paint(Paint::Bad, "dmfs:") + " " + rest,
+                    None => line.clone(),
+                };
+                // Nobody can be told that standard error is closed.
+                let _ = writeln!(err, "{line}");
+            }
+        });
+    }
+
+    /// `text` in the colour of what it is, where standard output has colours.
+    pub fn paint(&self, paint: Paint, text: &str) -> String {
+        self.look.paint(paint, text)
+    }
+
+    /// So many devices are to be worked on; tells who waits.
+    pub fn expect(&mut self, count: usize) {
+        self.begin_progress();
+        if let Some(progress) = &self.progress {
+            progress.expect(count as u64);
+        }
+    }
+
+    /// One more device is done.
+    pub fn step(&self) {
+        if let Some(progress) = &self.progress {
+            progress.step();
+        }
+    }
+
+    /// Does something that prints by itself, with nothing drawn in its way.
+    pub fn aside<R>(&self, print: impl FnOnce() -> R) -> R {
+        aside(&self.progress, print)
+    }
+
+    fn begin_progress(&mut self) {
+        if self.progress.is_none() && !self.task_label.is_empty() {
+            self.progress = Some(Progress::begin(&self.task_label, self.err_look));
         }
     }
 
     /// The connection.
     fn client(&mut self) -> Outcome<&mut Client> {
+        self.begin_progress();
         if self.client.is_none() {
             let client =
                 connect(self.options.mount.as_deref()).map_err(|none| self.no_mount(&none))?;
@@ -453,13 +511,23 @@ impl<'s> Session<'s> {
             return self.print("No devices found\n");
         }
         let mut outcome = Ok(());
+        self.expect(devices.len());
         for device in devices {
             if let Err(failure) = verb(self, &device.name) {
                 self.tell(&failure);
                 outcome = Err(Failure::told());
             }
+            self.step();
         }
         outcome
+    }
+}
+
+/// Prints with what was drawn out of its way.
+fn aside<R>(progress: &Option<Progress>, print: impl FnOnce() -> R) -> R {
+    match progress {
+        Some(progress) => progress.aside(print),
+        None => print(),
     }
 }
 
@@ -469,6 +537,7 @@ fn subject(request: &JsonRequest, refusal: &Refusal) -> String {
         JsonRequest::Attach { name, .. }
         | JsonRequest::Detach { name }
         | JsonRequest::Limits { name }
+        | JsonRequest::Explain { name, .. }
         | JsonRequest::Counters { name: Some(name) }
             if refusal.detail.messages.is_empty() =>
         {

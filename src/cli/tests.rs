@@ -479,4 +479,6 @@ fn help_of_a_verb_shows_its_options() {
     );
     let help = run(Style::Dmfs, &["suspend", "--help"], two_devices).out;
     assert!(help.contains("--nolockfs"), "{help}");
+    let example = "\nExample: dmfs suspend --noflush disk\n";
+    assert!(help.ends_with(example), "{help}");
 }

@@ -10,6 +10,7 @@ mod life;
 mod links;
 mod model;
 mod mounts;
+mod people;
 mod rights;
 mod speed;
 #[path = "../support/mod.rs"]

@@ -77,7 +77,9 @@ fn create_concise(session: &mut Session<'_>, words: &[String]) -> Outcome {
             ));
         }
     };
-    for device in concise::parse(&text) {
+    let devices: Vec<_> = concise::parse(&text).collect();
+    session.expect(devices.len());
+    for device in devices {
         let device = device.map_err(Failure::new)?;
         let new = NewDevice {
             name: device.name,
@@ -90,6 +92,7 @@ fn create_concise(session: &mut Session<'_>, words: &[String]) -> Outcome {
             rows: parse_table(session, &device.table, "")?,
         };
         create_device(session, &new)?;
+        session.step();
     }
     Ok(())
 }

@@ -13,6 +13,7 @@ use crate::cli::session::{Failure, Outcome, Session};
 use crate::cli::task::{Answer, Kind, Task};
 use crate::control::protocol::dm_ioctl::payload::read_deps;
 use crate::control::protocol::dm_ioctl::{DevNo, Flags};
+use crate::terminal::Paint;
 
 /// `info [DEVICE...]`
 pub fn info(session: &mut Session<'_>, device: Option<&str>, _several: bool) -> Outcome {
@@ -55,10 +56,12 @@ pub fn info_block(session: &mut Session<'_>, answer: &Answer) -> Outcome<String>
     let header = &answer.header;
     let has = |flag| header.flags.has(flag);
     let mut text = String::new();
+    let look = session.look;
     let mut line = |head: &str, value: &str| {
-        let _ = writeln!(text, "{head}{value}");
+        let _ = writeln!(text, "{}{value}", look.paint(Paint::Faint, head));
     };
-    line("Name:              ", &session.shown(&header.name)?);
+    let name = session.shown(&header.name)?;
+    line("Name:              ", &look.paint(Paint::Name, &name));
     let mut state = if has(Flags::SUSPEND) {
         "SUSPENDED"
     } else {
@@ -71,7 +74,11 @@ pub fn info_block(session: &mut Session<'_>, answer: &Answer) -> Outcome<String>
     if has(Flags::DEFERRED_REMOVE) {
         state += " (DEFERRED REMOVE)";
     }
-    line("State:             ", &state);
+    let paint = match has(Flags::SUSPEND) {
+        true => Paint::Warning,
+        false => Paint::Good,
+    };
+    line("State:             ", &look.paint(paint, &state));
     let has_table = has(Flags::ACTIVE_PRESENT) || has(Flags::INACTIVE_PRESENT);
     // The kernel's device has no queue, hence no read ahead, before its first table.
     let read_ahead = read_ahead(&session.mount()?.mountpoint).filter(|_| has_table);

@@ -11,6 +11,7 @@ use crate::cli::task::{Kind, Task};
 use crate::cli::tree::{self, Drawing, TreeOptions};
 use crate::control::protocol::dm_ioctl::payload::{ListedDevice, read_deps};
 use crate::control::protocol::dm_ioctl::{DevNo, Flags};
+use crate::terminal::Paint;
 
 /// How a device is shown (`-o`).
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -75,7 +76,8 @@ pub fn ls(session: &mut Session<'_>, _words: &[String]) -> Outcome {
             Shown::Mapped if has_table(session, &device)? => device.name.clone(),
             _ => device.dev.to_string(),
         };
-        session.print(&format!("{}\t({what})\n", device.name))?;
+        let name = session.paint(Paint::Name, &device.name);
+        session.print(&format!("{name}\t({what})\n"))?;
     }
     Ok(())
 }

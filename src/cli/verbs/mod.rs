@@ -1,6 +1,7 @@
 //! The verbs, one file per family. What they do on the wire is what libdm does.
 
 pub mod create;
+pub mod explain;
 pub mod info;
 pub mod ls;
 pub mod mount;

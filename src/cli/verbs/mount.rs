@@ -12,7 +12,8 @@ use crate::control::protocol::json::{DeviceCounters, JsonReply, JsonRequest};
 /// How long `umount` waits for the mount to be gone.
 const UMOUNT_WAIT: Duration = Duration::from_secs(10);
 
-fn unexpected(reply: &JsonReply) -> Failure {
+/// An answer to another question than was asked.
+pub fn unexpected(reply: &JsonReply) -> Failure {
     Failure::new(format!(
         "dmfs: the daemon answered another question: {reply:?}"
     ))

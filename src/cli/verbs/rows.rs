@@ -17,6 +17,7 @@ use crate::control::protocol::dm_ioctl::Flags;
 use crate::control::protocol::dm_ioctl::payload::{
     TargetSpec, message as message_payload, read_reply, read_rows, text,
 };
+use crate::terminal::Paint;
 
 /// Runs a task that is answered with rows.
 pub fn rows_of(session: &mut Session<'_>, task: &Task) -> Outcome<(Answer, Vec<TargetSpec>)> {
@@ -91,7 +92,7 @@ fn one(session: &mut Session<'_>, kind: Kind, device: Option<&str>, several: boo
     if session.options.concise && kind == Kind::Table {
         return print_concise(session, &answer, &rows);
     }
-    let mut lines: Vec<String> = rows.iter().map(line).collect();
+    let mut lines: Vec<String> = rows.iter().map(|row| painted_line(session, row)).collect();
     if is_empty {
         lines.push(String::new());
     }
@@ -101,6 +102,19 @@ fn one(session: &mut Session<'_>, kind: Kind, device: Option<&str>, several: boo
 /// A row as it is printed: a blank follows the target, also where nothing else does.
 fn line(row: &TargetSpec) -> String {
     format!("{} {} {} {}", row.start, row.length, row.target, row.params)
+}
+
+/// The same line, coloured where standard output has colours.
+fn painted_line(session: &Session<'_>, row: &TargetSpec) -> String {
+    if !session.look.colour {
+        return line(row);
+    }
+    let place = format!("{} {}", row.start, row.length);
+    let (place, target) = (
+        session.paint(Paint::Faint, &place),
+        session.paint(Paint::Kind, &row.target),
+    );
+    format!("{place} {target} {}", row.params)
 }
 
 /// Keys become zeroes, unless they are asked for.
@@ -133,7 +147,7 @@ fn print_lines(
         }
         for line in lines {
             let prefix = if several && !verbose {
-                format!("{name}: ")
+                format!("{}: ", session.paint(Paint::Name, name))
             } else {
                 String::new()
             };
@@ -187,7 +201,9 @@ pub fn execute(session: &mut Session<'_>, name: &str) -> Outcome {
     let path = file_of(session, name)?;
     session.flush();
     // As dmsetup has it, what the command returns is its own affair.
-    match Command::new(program).args(words).arg(path).status() {
+    let mut command = Command::new(program);
+    command.args(words).arg(path);
+    match session.aside(|| command.status()) {
         Err(error) if session.is_dmfs() => {
             Err(Failure::new(format!("dmfs: --exec {program}: {error}")))
         }

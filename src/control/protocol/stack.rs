@@ -1,6 +1,8 @@
 //! What is told of how devices lie on one another: the way of one request ([`Explanation`]), and the whole
 //! ([`Stack`]).
 
+use std::collections::HashSet;
+
 use serde::{Deserialize, Serialize};
 
 /// Where a request to a device goes, down to what the devices are made of.
@@ -120,6 +122,37 @@ pub struct Stack {
     pub devices: Vec<StackDevice>,
     /// What they are made of beside each other.
     pub below: Vec<StackBelow>,
+}
+
+impl Stack {
+    /// The devices of these names, and what lies below them.
+    pub fn below(mut self, names: &[String]) -> Stack {
+        let mut wanted: HashSet<String> = HashSet::new();
+        let mut next: Vec<&StackDevice> = self
+            .devices
+            .iter()
+            .filter(|device| names.contains(&device.name))
+            .collect();
+        while let Some(device) = next.pop() {
+            if wanted.insert(device.number.clone()) {
+                let uses = || device.rows.iter().flat_map(|rows| &rows.uses);
+                next.extend(
+                    self.devices
+                        .iter()
+                        .filter(|below| uses().any(|number| *number == below.number)),
+                );
+                wanted.extend(
+                    uses()
+                        .filter(|number| self.below.iter().any(|below| below.number == **number))
+                        .cloned(),
+                );
+            }
+        }
+        self.devices
+            .retain(|device| wanted.contains(&device.number));
+        self.below.retain(|below| wanted.contains(&below.number));
+        self
+    }
 }
 
 /// A mapped device.

@@ -228,7 +228,7 @@ fn the_stack_names_devices_rows_and_what_is_below() {
     let high = &stack.devices[0];
     let low = &stack.devices[1];
     assert_eq!((high.name.as_str(), high.sectors), ("high", 8));
-    assert_eq!(high.rows[0].uses, [low.number.clone()]);
+    assert_eq!(high.rows[0].uses, std::slice::from_ref(&low.number));
     assert_eq!((low.open_count, low.suspended), (1, false));
     let rows: Vec<_> = low
         .rows
