@@ -6,6 +6,7 @@
 
 mod announce;
 mod background;
+pub mod connection;
 mod holders;
 
 use std::fs;
@@ -14,6 +15,7 @@ use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::Duration;
 
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
@@ -30,7 +32,7 @@ use crate::control::{MountIdentity, Refusal, Registry, Surroundings};
 use crate::device::{Change, Device, Directory};
 use crate::fs::{FsOptions, Mounted};
 use crate::io::Errno;
-use crate::sync::Arc;
+use crate::sync::{Arc, OnceLock};
 use crate::targets::KINDS;
 
 /// How long a mount that is ended by force may take to let go.
@@ -66,6 +68,7 @@ pub fn mount(options: MountOptions) -> Result<(), String> {
     if options.background && !background::is_child() {
         return background::start();
     }
+    allow_many_files();
     let majors = Majors::choose();
     let config = read_config(&options, majors)?;
     let made = make_mountpoint(&options.mountpoint)?;
@@ -75,6 +78,20 @@ pub fn mount(options: MountOptions) -> Result<(), String> {
         let _ = fs::remove_dir(made);
     }
     result
+}
+
+/// Each file of a table takes a few descriptors: as many as we may have.
+fn allow_many_files() {
+    let limit = getrlimit(Resource::Nofile);
+    let most = Rlimit {
+        current: limit.maximum,
+        ..limit
+    };
+    if limit.current != limit.maximum
+        && let Err(error) = setrlimit(Resource::Nofile, most)
+    {
+        log::debug!("open files: {:?} at most: {error}", limit.current);
+    }
 }
 
 fn read_config(options: &MountOptions, majors: Majors) -> Result<Option<Config>, String> {
@@ -119,6 +136,7 @@ fn serve(options: &MountOptions, majors: Majors, config: Option<Config>) -> Resu
         loops: Arc::new(Loops::new(registry.clone())),
         mounted: Arc::new(mounted),
         registry,
+        before_end: OnceLock::new(),
     });
     let result = daemon.run(options, config);
     daemon.end();
@@ -151,6 +169,8 @@ struct Daemon {
     registry: Arc<Registry>,
     loops: Arc<Loops>,
     mounted: Arc<Mounted>,
+    /// What makes room for the end.
+    before_end: OnceLock<Box<dyn Fn() + Send + Sync>>,
 }
 
 impl Daemon {
@@ -166,6 +186,7 @@ impl Daemon {
             config::apply(config, &self.registry, &|| true).map_err(|error| error.to_string())?;
         }
         let server = self.open_socket(&identity)?;
+        let _ = self.before_end.set(Box::new(server.give_up_spares()));
         self.watch_signals()?;
         announce::announce(&self.registry.list(), options)
             .map_err(|error| format!("standard output: {error}"))?;
@@ -173,10 +194,30 @@ impl Daemon {
             background::ready();
         }
         let ended = self.mounted.wait().map_err(|error| error.to_string());
+        let ended = ended.and_then(|()| self.check_unmounted(&identity));
         // Wakes who waits for an event, so that everybody gets an answer.
         self.registry.shut_down();
         server.finish();
         ended
+    }
+
+    /// Serving has ended. Where the mount is still there, nobody has unmounted it: its connection was cut. It is
+    /// taken away, for it answers nobody.
+    fn check_unmounted(&self, identity: &MountIdentity) -> Result<(), String> {
+        if !connection::is_mounted(identity.st_dev) {
+            return Ok(());
+        }
+        let shown = identity.path.display();
+        let left = match self.mounted.take_away_dead() {
+            Ok(()) => String::new(),
+            Err(error) => format!("; {error}"),
+        };
+        Err(format!(
+            "{shown}: the connection to the kernel was cut ({}/{}/abort, or `umount -f` of a mount in use): \
+             whoever uses the mount gets ENOTCONN; what was written is flushed{left}",
+            connection::FOLDER,
+            connection::number(identity.st_dev),
+        ))
     }
 
     fn identify(&self) -> Result<MountIdentity, String> {
@@ -251,6 +292,9 @@ impl Daemon {
     }
 
     fn stop(&self, how: Stop) -> Result<(), Refusal> {
+        if let Some(make_room) = self.before_end.get() {
+            make_room();
+        }
         match how {
             Stop::Gently => {
                 self.loops.release_unused();

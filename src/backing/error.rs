@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use rustix::process::{Resource, getrlimit};
+
 use crate::io::Errno;
 
 /// The errno that the kernel's device mapper gives, and a sentence for people that names the path.
@@ -15,11 +17,22 @@ pub struct BackingError {
 
 impl BackingError {
     pub(super) fn new(errno: Errno, message: impl Into<String>) -> BackingError {
-        BackingError {
-            errno,
-            message: message.into(),
+        let mut message = message.into();
+        if errno == Errno::MFILE {
+            message += &descriptors_used_up();
         }
+        BackingError { errno, message }
     }
+}
+
+/// What to do where the process may not open one more file.
+fn descriptors_used_up() -> String {
+    let limit = getrlimit(Resource::Nofile).current;
+    let limit = limit.map_or_else(|| "no limit".to_owned(), |limit| limit.to_string());
+    format!(
+        ": the daemon has as many files open as it may ({limit}); \
+         start it with a higher limit (`ulimit -n`, `LimitNOFILE=` of a systemd unit), or remove devices"
+    )
 }
 
 impl fmt::Display for BackingError {

@@ -160,6 +160,11 @@ impl FileDevice {
         direct: bool,
         path: &Path,
     ) -> Result<(), BackingError> {
+        // A table is checked against what is there now, not against what the table before it found.
+        if let Err(error) = self.refresh() {
+            let text = format!("{}: no size: {error}", path.display());
+            return Err(BackingError::new(error.errno(), text));
+        }
         let mut granted = self.granted.lock();
         if access == Access::ReadWrite && *granted == Access::ReadOnly {
             // The descriptor comes first: a file that may not be written is not locked for writing.

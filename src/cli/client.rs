@@ -4,8 +4,13 @@ use std::fs;
 use std::io;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use rustix::io::Errno;
+use rustix::net::sockopt::{Timeout, set_socket_timeout, socket_peercred};
+use rustix::net::{
+    AddressFamily, SocketAddrUnix, SocketFlags, SocketType, connect as connect_socket, socket_with,
+};
 use serde_json::{from_slice, to_vec};
 
 use crate::control::protocol::dm_ioctl::Command;
@@ -14,6 +19,9 @@ use crate::control::protocol::frame::{
 };
 use crate::control::protocol::json::{JsonReply, JsonRequest, MountInfo, VERSION};
 use crate::control::protocol::socket_path::{check_folder, socket_folder, socket_path};
+
+/// How long a daemon may take to greet; one that is stopped, or has no processor, must not hold us for good.
+const GREETING: Duration = Duration::from_secs(10);
 
 /// A connection that has said hello.
 #[derive(Debug)]
@@ -82,15 +90,36 @@ impl Client {
             stream,
             mount: nobody,
         };
+        let patience = |client: &Client, time| {
+            let set = client.stream.set_read_timeout(time);
+            set.and_then(|()| client.stream.set_write_timeout(time))
+                .map_err(|error| format!("control socket: {error}"))
+        };
+        patience(&client, Some(GREETING))?;
         match client.json(&hello) {
-            Ok(Ok(JsonReply::Mount(mount))) => {
-                client.mount = mount;
-                Ok(client)
+            Ok(Ok(JsonReply::Mount(mount))) => client.mount = mount,
+            Ok(Ok(other)) => return Err(format!("the daemon answered hello with {other:?}")),
+            Ok(Err(refusal)) => return Err(reason(&refusal)),
+            Err(FrameError::Io(error)) if error.kind() == io::ErrorKind::WouldBlock => {
+                return Err(client.silent());
             }
-            Ok(Ok(other)) => Err(format!("the daemon answered hello with {other:?}")),
-            Ok(Err(refusal)) => Err(reason(&refusal)),
-            Err(error) => Err(error.to_string()),
+            Err(error) => return Err(error.to_string()),
         }
+        // An answer may take long; the kernel's device mapper has no limits either.
+        patience(&client, None)?;
+        Ok(client)
+    }
+
+    /// What to say of a daemon that does not answer.
+    fn silent(&self) -> String {
+        let process = match socket_peercred(&self.stream) {
+            Ok(peer) => format!("process {}", peer.pid.as_raw_nonzero()),
+            Err(_) => "the daemon".to_owned(),
+        };
+        format!(
+            "{process} serves it and has not answered for {} seconds; is it stopped (`kill -CONT`)?",
+            GREETING.as_secs()
+        )
     }
 
     /// One ioctl transaction: the buffer that came back, or the refusal.
@@ -224,13 +253,26 @@ fn connect_to(mountpoint: &str) -> Result<Client, NoMount> {
     let folder = socket_folder();
     check_folder(&folder).map_err(|error| unreachable(not_running(&error, &folder)))?;
     let path = canonical(mountpoint);
-    let stream = UnixStream::connect(socket_path(&folder, &path)).map_err(|error| {
+    let stream = open_socket(&socket_path(&folder, &path)).map_err(|error| {
         unreachable(match is_left_over(&path) {
             true => format!("its daemon has died; take it away with `fusermount3 -u {mountpoint}`"),
             false => not_running(&error, &folder),
         })
     })?;
     Client::greet(stream).map_err(unreachable)
+}
+
+/// Connects, but does not wait for good where nobody accepts and the queue is full.
+fn open_socket(path: &Path) -> io::Result<UnixStream> {
+    let stream = socket_with(
+        AddressFamily::UNIX,
+        SocketType::STREAM,
+        SocketFlags::CLOEXEC,
+        None,
+    )?;
+    set_socket_timeout(&stream, Timeout::Send, Some(GREETING))?;
+    connect_socket(&stream, &SocketAddrUnix::new(path)?)?;
+    Ok(UnixStream::from(stream))
 }
 
 /// Whether a mount of dmfs stands at `mountpoint`.
@@ -300,7 +342,7 @@ pub fn running() -> Vec<Client> {
     let mut clients: Vec<Client> = entries
         .map(|entry| entry.path())
         .filter(|path| path.extension().is_some_and(|end| end == "sock"))
-        .filter_map(|path| UnixStream::connect(path).ok())
+        .filter_map(|path| open_socket(&path).ok())
         .filter_map(|stream| Client::greet(stream).ok())
         .collect();
     clients.sort_by(|a, b| a.mount.mountpoint.cmp(&b.mount.mountpoint));

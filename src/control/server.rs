@@ -1,7 +1,11 @@
 //! The control socket: one thread per connection, frames in, frames out.
 //!
 //! The socket belongs to the mount's owner: mode 0600 in a folder of mode 0700, and the peer's credentials are
-//! checked all the same. A caller that hangs up gives up what it waits for.
+//! checked all the same. A caller that hangs up gives up what it waits for; callers who keep us waiting make room
+//! for others ([`callers`]), and tables that use up all descriptors leave some for us ([`spares`]).
+
+mod callers;
+mod spares;
 
 use std::fs;
 use std::io;
@@ -16,14 +20,16 @@ use rustix::net::sockopt::socket_peercred;
 
 use super::Refusal;
 use super::mount::Mount;
-use super::protocol::frame::{ErrorDetail, Kind, Reply, Request, read_request, write_reply};
+use super::protocol::frame::{ErrorDetail, Kind, Reply, Request, read_request_if, write_reply};
 use super::protocol::json::{self, JsonReply, JsonRequest};
 use super::transaction::{self, Caller};
 use crate::io::Errno;
-use crate::sync::{Arc, AtomicUsize, Condvar, Mutex, Ordering};
+use crate::sync::{Arc, Condvar, Mutex};
+use callers::Callers;
+use spares::Spares;
 
-/// More connections at once than this are turned away.
-const MAX_CONNECTIONS: usize = 1024;
+/// How long to wait where the system has no room for a new connection.
+const BREATH: Duration = Duration::from_millis(50);
 
 /// How long the end of a mount waits for answers that are being written, the one about the end among them.
 const LAST_ANSWERS: Duration = Duration::from_secs(2);
@@ -33,6 +39,7 @@ pub struct Server {
     listener: UnixListener,
     path: PathBuf,
     answering: Arc<Answering>,
+    spares: Arc<Spares>,
 }
 
 /// Requests that have been read and not been answered yet. Its lock is a leaf in the lock order.
@@ -72,6 +79,7 @@ impl Server {
             listener,
             path: path.to_owned(),
             answering: Arc::default(),
+            spares: Arc::new(Spares::new()),
         })
     }
 
@@ -81,11 +89,22 @@ impl Server {
     /// Where no thread can be started.
     pub fn start(&self, mount: Arc<Mount>) -> io::Result<()> {
         let listener = self.listener.try_clone()?;
-        let answering = self.answering.clone();
+        let reception = Reception {
+            mount,
+            answering: self.answering.clone(),
+            spares: self.spares.clone(),
+            callers: Arc::default(),
+        };
         thread::Builder::new()
             .name("control".into())
-            .spawn(move || accept_all(&listener, &mount, &answering))?;
+            .spawn(move || reception.accept_all(&listener))?;
         Ok(())
+    }
+
+    /// Gives up the descriptors that were kept back for callers: the mount is to end and may need them for that.
+    pub fn give_up_spares(&self) -> impl Fn() + use<> {
+        let spares = self.spares.clone();
+        move || spares.give_up_all()
     }
 }
 
@@ -112,68 +131,102 @@ impl Drop for Server {
     }
 }
 
-fn accept_all(listener: &UnixListener, mount: &Arc<Mount>, answering: &Arc<Answering>) {
-    let connections = Arc::new(AtomicUsize::new(0));
-    for stream in listener.incoming() {
-        let stream = match stream {
-            Ok(stream) => stream,
-            Err(error) => {
-                log::warn!("control socket: {error}");
-                thread::sleep(Duration::from_millis(50));
-                continue;
+/// What every connection shares.
+#[derive(Clone)]
+struct Reception {
+    mount: Arc<Mount>,
+    answering: Arc<Answering>,
+    spares: Arc<Spares>,
+    callers: Arc<Callers>,
+}
+
+impl Reception {
+    fn accept_all(&self, listener: &UnixListener) {
+        loop {
+            match listener.accept() {
+                Ok((stream, _)) => self.receive(stream),
+                Err(error) => self.make_room(&error),
             }
-        };
-        if connections.fetch_add(1, Ordering::Relaxed) >= MAX_CONNECTIONS {
-            log::warn!("control socket: more than {MAX_CONNECTIONS} connections");
-            connections.fetch_sub(1, Ordering::Relaxed);
-            continue;
         }
-        let (mount, counted, answering) = (mount.clone(), connections.clone(), answering.clone());
+    }
+
+    /// Answers a caller on a thread of his own.
+    fn receive(&self, stream: UnixStream) {
+        let stream = Arc::new(stream);
+        let Some(caller) = self.callers.admit(&stream) else {
+            log::warn!("control socket: too many callers, all of them being answered");
+            return;
+        };
+        let reception = self.clone();
         let spawned = thread::Builder::new().name("caller".into()).spawn(move || {
-            if let Err(error) = converse(&stream, &mount, &answering) {
+            if let Err(error) = reception.converse(&stream, &caller) {
                 log::debug!("control connection: {error}");
             }
-            counted.fetch_sub(1, Ordering::Relaxed);
+            drop((stream, caller));
+            reception.spares.refill();
         });
         if let Err(error) = spawned {
             log::warn!("control socket: {error}");
-            connections.fetch_sub(1, Ordering::Relaxed);
         }
     }
-}
 
-/// Answers one caller until it hangs up.
-fn converse(
-    stream: &UnixStream,
-    mount: &Arc<Mount>,
-    answering: &Answering,
-) -> Result<(), Box<dyn std::error::Error>> {
-    let peer = socket_peercred(stream)?.uid;
-    if !peer.is_root() && peer != rustix::process::geteuid() {
-        return Err(format!("caller of user {} turned away", peer.as_raw()).into());
+    fn make_room(&self, error: &io::Error) {
+        let is_full = matches!(
+            Errno::from_io_error(error),
+            Some(Errno::MFILE | Errno::NFILE)
+        );
+        if !(is_full && self.spares.give_up_one()) {
+            log::warn!("control socket: {error}");
+            self.callers.send_one_away();
+            thread::sleep(BREATH);
+        }
     }
-    let is_there = || is_connected(stream);
-    let mut caller = Caller {
-        folder: PathBuf::from("/"),
-        options: mount.open_options(),
-        is_there: &is_there,
-    };
-    let (mut from, mut to) = (stream, stream);
-    while let Some(request) = read_request(&mut from)? {
-        answering.during(|| {
-            let answer = match request.kind {
-                Kind::Ioctl => transaction::carry_out(
-                    mount.registry(),
-                    &caller,
-                    request.command,
-                    &request.payload,
-                ),
-                Kind::Json => answer_json(mount, &mut caller, &request.payload),
+
+    /// Answers one caller until he hangs up.
+    fn converse(
+        &self,
+        stream: &UnixStream,
+        caller: &callers::Caller,
+    ) -> Result<(), Box<dyn std::error::Error>> {
+        let peer = socket_peercred(stream)?.uid;
+        if !peer.is_root() && peer != rustix::process::geteuid() {
+            return Err(format!("caller of user {} turned away", peer.as_raw()).into());
+        }
+        let is_there = || is_connected(stream);
+        let mut carried = Caller {
+            folder: PathBuf::from("/"),
+            options: self.mount.open_options(),
+            is_there: &is_there,
+        };
+        let (mut from, mut to) = (stream, stream);
+        let no_room = || io::Error::from(Errno::NOMEM);
+        loop {
+            caller.is_awaited(0);
+            let has_room = |bytes| caller.is_awaited(bytes).then_some(()).ok_or_else(no_room);
+            let Some(request) = read_request_if(&mut from, has_room)? else {
+                return Ok(());
             };
-            write_reply(&mut to, &to_reply(&request, answer))
-        })?;
+            caller.waits();
+            self.answering.during(|| {
+                let answer = match request.kind {
+                    Kind::Ioctl => transaction::carry_out(
+                        self.mount.registry(),
+                        &carried,
+                        request.command,
+                        &request.payload,
+                    ),
+                    Kind::Json => answer_json(&self.mount, &mut carried, &request.payload),
+                };
+                let reply = to_reply(&request, answer);
+                drop(request);
+                if !caller.is_awaited(reply.payload.len()) {
+                    return Err(no_room().into());
+                }
+                write_reply(&mut to, &reply)
+            })?;
+            caller.is_known();
+        }
     }
-    Ok(())
 }
 
 fn to_reply(request: &Request, answer: Result<Vec<u8>, Refusal>) -> Reply {

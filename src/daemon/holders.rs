@@ -1,4 +1,4 @@
-//! Who uses a mount: processes with open files or their folder in it, and loop devices over its files.
+//! Who uses a mount: processes with open or mapped files or their folder in it, and loop devices over its files.
 
 use std::fs;
 use std::path::Path;
@@ -38,7 +38,19 @@ fn uses(process: &Path, mountpoint: &Path) -> bool {
         .into_iter()
         .flatten()
         .flatten();
-    leads_in(&process.join("cwd")) || files.into_iter().any(|file| leads_in(&file.path()))
+    leads_in(&process.join("cwd"))
+        || leads_in(&process.join("root"))
+        || files.into_iter().any(|file| leads_in(&file.path()))
+        || maps(process, mountpoint)
+}
+
+/// Whether the process has a file below `mountpoint` mapped, which needs not be open any more.
+fn maps(process: &Path, mountpoint: &Path) -> bool {
+    let maps = fs::read_to_string(process.join("maps")).unwrap_or_default();
+    // 7f0000000000-7f0000001000 rw-s 00000000 00:31 7      /path
+    maps.lines()
+        .filter_map(|line| line.find('/').and_then(|at| line.get(at..)))
+        .any(|path| Path::new(path).starts_with(mountpoint))
 }
 
 fn command(process: &Path) -> String {

@@ -203,6 +203,15 @@ impl Mounted {
         mount::unmount_fuse(&self.mountpoint, lazy)
     }
 
+    /// Takes the mount out of the tree of files after its connection was cut: serving has ended, and what is left
+    /// answers nobody.
+    ///
+    /// # Errors
+    /// What the kernel or fusermount3 say.
+    pub fn take_away_dead(&self) -> Result<(), MountError> {
+        mount::unmount_fuse(&self.mountpoint, true)
+    }
+
     /// True where serving has ended: unmounted by us or by somebody else, or the connection was cut.
     pub fn has_ended(&self) -> bool {
         self.end.result.lock().is_some()

@@ -7,6 +7,15 @@ use dmfs::control::protocol::frame::{self, Kind, Reply, Request};
 use dmfs::control::protocol::json::{self, JsonReply, JsonRequest, MountInfo};
 use dmfs::control::protocol::socket_path::{folder_for, socket_path};
 use std::os::unix::net::UnixStream;
+use std::path::PathBuf;
+
+/// Where a mount's socket is.
+pub fn socket(mount: &Mount) -> PathBuf {
+    let runtime = mount.runtime();
+    let uid = rustix::process::geteuid().as_raw();
+    let folder = folder_for(uid, Some(runtime.as_os_str()));
+    socket_path(&folder, &mount.at().canonicalize().unwrap())
+}
 
 /// A connection to a mount's daemon.
 pub struct Control {
@@ -18,10 +27,7 @@ pub struct Control {
 impl Control {
     /// Connects and greets.
     pub fn connect(mount: &Mount) -> Control {
-        let runtime = mount.runtime();
-        let uid = rustix::process::geteuid().as_raw();
-        let folder = folder_for(uid, Some(runtime.as_os_str()));
-        let path = socket_path(&folder, &mount.at().canonicalize().unwrap());
+        let path = socket(mount);
         let mut stream = UnixStream::connect(&path)
             .unwrap_or_else(|error| panic!("{}: {error}", path.display()));
         let hello = JsonRequest::Hello {

@@ -14,3 +14,4 @@ pub mod loop_device;
 pub mod mount;
 pub mod pattern;
 pub mod tools;
+pub mod watchdog;

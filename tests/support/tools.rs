@@ -7,7 +7,7 @@ use std::path::Path;
 use std::process::{Command, Output};
 
 /// Where a tool comes from.
-const PACKAGES: [(&str, &str); 24] = [
+const PACKAGES: [(&str, &str); 25] = [
     ("blkdiscard", "util-linux"),
     ("blockdev", "util-linux"),
     ("cache_check", "thin-provisioning-tools"),
@@ -22,6 +22,7 @@ const PACKAGES: [(&str, &str); 24] = [
     ("losetup", "util-linux"),
     ("mkfs.ext4", "e2fsprogs"),
     ("mount", "util-linux"),
+    ("python3", "python3"),
     ("qemu-img", "qemu-utils"),
     ("qemu-io", "qemu-utils"),
     ("setpriv", "util-linux"),

@@ -195,12 +195,25 @@ impl From<io::Error> for FrameError {
 /// # Errors
 /// Every [`FrameError`]; after one the stream is out of step and must be closed.
 pub fn read_request(from: &mut impl Read) -> Result<Option<Request>, FrameError> {
+    read_request_if(from, |_| Ok(()))
+}
+
+/// Reads the next request if `has_room` for as many bytes as it announces.
+///
+/// # Errors
+/// As [`read_request`]; what `has_room` says.
+pub fn read_request_if(
+    from: &mut impl Read,
+    has_room: impl FnOnce(usize) -> io::Result<()>,
+) -> Result<Option<Request>, FrameError> {
     let mut header = [0; REQUEST_BYTES];
     if !fill_or_end(from, &mut header)? {
         return Ok(None);
     }
     let [kind, command, length] = open_header(&header)?;
     let kind = to_kind(kind)?;
+    checked("request", length as usize, kind.request_limit())?;
+    has_room(length as usize)?;
     let payload = read_part(from, "request", length, kind.request_limit())?;
     Ok(Some(Request {
         kind,
