@@ -1,7 +1,8 @@
 //! The rival: the fastest plain `fuser` passthrough of one file that we know how to write.
 //!
 //! It does nothing but what the transport asks for: one `pread` into a page-aligned, pre-touched buffer of the
-//! worker thread and one reply from it; one `pwrite` from the buffer that the request arrived in. Threads,
+//! worker thread and one reply from it; one `pwrite` from the buffer that the request arrived in, or from a page-aligned
+//! copy of it where the backing file is used around the page cache. Threads,
 //! capabilities and open flags are those that dmfs uses, so that the difference between the two is what the
 //! mapper costs.
 
@@ -9,7 +10,7 @@ use std::cell::RefCell;
 use std::ffi::OsStr;
 use std::fs::{File, OpenOptions};
 use std::io;
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::Path;
 use std::thread::available_parallelism;
 use std::time::{Duration, SystemTime};
@@ -32,8 +33,12 @@ const TTL: Duration = Duration::from_secs(3600);
 ///
 /// # Errors
 /// Where the file cannot be opened or the mount fails.
-pub fn serve(backing: &Path, mountpoint: &Path) -> io::Result<()> {
-    let file = OpenOptions::new().read(true).write(true).open(backing)?;
+pub fn serve(backing: &Path, mountpoint: &Path, direct: bool) -> io::Result<()> {
+    let file = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .custom_flags(if direct { libc::O_DIRECT } else { 0 })
+        .open(backing)?;
     let size = file.metadata()?.len();
     let mut config = Config::default();
     config.mount_options = vec![MountOption::FSName("plain-fuser".to_owned())];
@@ -44,12 +49,14 @@ pub fn serve(backing: &Path, mountpoint: &Path) -> io::Result<()> {
     };
     config.n_threads = Some(available_parallelism().map_or(1, usize::from).min(4));
     config.clone_fd = true;
-    Session::new(OneFile { file, size }, mountpoint, &config)?.run()
+    let served = OneFile { file, size, direct };
+    Session::new(served, mountpoint, &config)?.run()
 }
 
 struct OneFile {
     file: File,
     size: u64,
+    direct: bool,
 }
 
 thread_local! {
@@ -173,7 +180,16 @@ impl Filesystem for OneFile {
         _owner: Option<LockOwner>,
         reply: ReplyWrite,
     ) {
-        match self.file.write_at(data, offset) {
+        let written = if self.direct {
+            // Data that arrived with its request never begins a page.
+            with_scratch(data.len(), |buffer| {
+                buffer.copy_from_slice(data);
+                self.file.write_at(buffer, offset)
+            })
+        } else {
+            self.file.write_at(data, offset)
+        };
+        match written {
             Ok(len) => reply.written(len as u32),
             Err(error) => reply.error(errno(&error)),
         }
