@@ -4,6 +4,7 @@
 //! option is accepted with every verb. What a verb lists as its options is what its help tells.
 
 use super::session::{Each, Once};
+use super::top;
 use super::verbs::{create, explain, info, ls, mount, names, remove, rows, serve, slots, versions};
 
 /// One option.
@@ -639,6 +640,17 @@ pub const VERBS: &[VerbDef] = &[
         "Print what devices have read, written and failed",
         mount::counters,
     )),
+    ours(VerbDef {
+        max: None,
+        ..once(
+            "top",
+            "[DEVICE...]",
+            (0, 0),
+            &["interval", "count", "sort", "json", "mount"],
+            "Show what devices do: requests, bytes, latency, queue, second by second",
+            top::top,
+        )
+    }),
     ours(once(
         "limits",
         "NAME",

@@ -48,6 +48,7 @@ const EXAMPLES: &[(&str, &str)] = &[
     ("dump", "dmfs dump --mount ./dm"),
     ("counters", "dmfs counters disk"),
     ("limits", "dmfs limits disk"),
+    ("top", "dmfs top --interval 5 --count 12 --sort bytes"),
     ("explain", "dmfs explain striped 100 256"),
     ("graph", "dmfs graph --svg disk"),
     ("attach", "dmfs attach --link disk"),

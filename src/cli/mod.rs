@@ -21,6 +21,7 @@ use crate::terminal::{Look, Paint};
 
 pub mod arguments;
 pub mod client;
+mod columns;
 pub mod definitions;
 pub mod examples;
 mod graph;
@@ -30,6 +31,7 @@ pub mod paths;
 pub mod report;
 pub mod session;
 pub mod task;
+mod top;
 pub mod tree;
 pub mod verbs;
 

@@ -538,9 +538,9 @@ fn subject(request: &JsonRequest, refusal: &Refusal) -> String {
         | JsonRequest::Detach { name }
         | JsonRequest::Limits { name }
         | JsonRequest::Explain { name, .. }
-        | JsonRequest::Counters { name: Some(name) }
-            if refusal.detail.messages.is_empty() =>
-        {
+        | JsonRequest::Counters {
+            name: Some(name), ..
+        } if refusal.detail.messages.is_empty() => {
             format!("{name}: ")
         }
         _ => String::new(),

@@ -1,8 +1,12 @@
 //! What one running mount answers beside the kernel's commands: about itself, its counters, its loop devices, and
 //! how it ends.
 
+use std::time::Duration;
+
 use super::loops::Loops;
-use super::protocol::json::{DeviceCounters, DeviceLimits, JsonReply, JsonRequest, MountInfo};
+use super::protocol::json::{
+    DeviceCounters, DeviceLimits, JsonReply, JsonRequest, MountInfo, Times,
+};
 use super::{Refusal, Registry, config, stack};
 use crate::backing::OpenOptions;
 use crate::device::{Device, Directory};
@@ -82,11 +86,15 @@ impl Mount {
             JsonRequest::Dump {} => Ok(JsonReply::Dump {
                 toml: config::dump(&self.registry),
             }),
-            JsonRequest::Counters { name } => {
+            JsonRequest::Counters { name, measure } => {
                 let devices = match name {
                     Some(name) => vec![self.device(&name)?],
                     None => self.registry.list(),
                 };
+                if let Some(seconds) = measure {
+                    let time = Duration::from_secs(seconds.into());
+                    devices.iter().for_each(|device| device.look(time));
+                }
                 Ok(JsonReply::Counters {
                     devices: devices.iter().map(|device| counters(device)).collect(),
                 })
@@ -144,6 +152,10 @@ fn counters(device: &Device) -> DeviceCounters {
     let counted = device.counters();
     let number = device.number();
     let of = |kind: OpKind| counted.of(kind);
+    let times = |kind: OpKind| Times {
+        requests: of(kind).took.requests,
+        nanoseconds: of(kind).took.nanoseconds,
+    };
     DeviceCounters {
         name: device.name(),
         major: number.major,
@@ -158,6 +170,10 @@ fn counters(device: &Device) -> DeviceCounters {
         write_zeroes: of(OpKind::WriteZeroes).requests,
         errors: counted.errors,
         in_flight: counted.in_flight(),
+        suspended: device.state().suspended,
+        read_times: times(OpKind::Read),
+        write_times: times(OpKind::Write),
+        flush_times: times(OpKind::Flush),
     }
 }
 

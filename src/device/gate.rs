@@ -4,6 +4,8 @@
 //! answer; who closed the gate and drained it may change the table. Counting is [`InFlight`]'s, and costs a
 //! request three atomic additions that no other worker's cache wants.
 
+use std::time::Duration;
+
 use crate::io::{Counters, InFlight, Inside, IoError, OpKind, Opening};
 use crate::unit::Sectors;
 
@@ -89,6 +91,11 @@ impl Gate {
         keep_waiting: &mut dyn FnMut() -> bool,
     ) -> bool {
         self.0.wait_reopened_while(opening, keep_waiting)
+    }
+
+    /// Measures how long requests take, for `time` from now on.
+    pub fn look(&self, time: Duration) {
+        self.0.look(time);
     }
 
     /// What has passed the gate, and what is inside.

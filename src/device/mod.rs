@@ -16,6 +16,8 @@ pub use directory::{Change, Directory};
 pub use events::Events;
 pub use openers::Removal;
 
+use std::time::Duration;
+
 use gate::Gate;
 use live::LiveTable;
 use openers::Openers;
@@ -154,6 +156,11 @@ impl Device {
     /// What has been asked of it.
     pub fn counters(&self) -> Counters {
         self.gate.counters()
+    }
+
+    /// Measures how long requests take, for `time` from now on.
+    pub fn look(&self, time: Duration) {
+        self.gate.look(time);
     }
 
     /// The live table.

@@ -18,6 +18,7 @@ use std::mem::ManuallyDrop;
 use std::time::Duration;
 
 use super::OpKind;
+use super::stopwatch::{Begun, Durations, Stopwatch};
 use crate::sync::{
     AtomicU64, Condvar, Mutex, Ordering, WORKERS, heavy_barrier, light_barrier, prepare_barriers,
     thread_number, worker_number,
@@ -45,6 +46,7 @@ pub struct InFlight {
     cells: [Cell; CELLS],
     /// Requests that failed.
     errors: AtomicU64,
+    stopwatch: Stopwatch<{ KINDS.len() }>,
     /// Guards changes of the cells' `state` and falling asleep on one of the conditions; a leaf in the lock order.
     changes: Mutex<()>,
     /// Somebody left while it was closed.
@@ -81,6 +83,7 @@ pub struct Inside<'a> {
     kind: OpKind,
     sectors: Sectors,
     opening: Opening,
+    begun: Begun,
 }
 
 /// The cell of the calling thread; not to be used by another.
@@ -122,6 +125,8 @@ pub struct Tally {
     pub sectors: Sectors,
     /// Requests that have not ended yet.
     pub in_flight: u64,
+    /// How long requests took while somebody looked ([`InFlight::look`]).
+    pub took: Durations,
 }
 
 impl Default for InFlight {
@@ -137,6 +142,7 @@ impl InFlight {
         InFlight {
             cells: array::from_fn(|_| Cell::new()),
             errors: AtomicU64::new(0),
+            stopwatch: Stopwatch::new(),
             changes: Mutex::new(()),
             left: Condvar::new(),
             opened: Condvar::new(),
@@ -160,6 +166,7 @@ impl InFlight {
             kind,
             sectors,
             opening: Opening(state),
+            begun: self.stopwatch.begin(),
         })
     }
 
@@ -237,13 +244,20 @@ impl InFlight {
         }
     }
 
+    /// Measures how long requests take, for `time` from now on.
+    pub fn look(&self, time: Duration) {
+        self.stopwatch.look(time);
+    }
+
     /// What has been counted; exact where nothing is in flight.
     pub fn counters(&self) -> Counters {
         // All of finished before any of started, see `is_empty`.
         let finished = KINDS.map(|kind| self.sum(|cell| &cell.counts[kind as usize].finished));
         let started = KINDS.map(|kind| self.sum(|cell| &cell.counts[kind as usize].started));
+        let took = self.stopwatch.durations();
         Counters {
             kinds: KINDS.map(|kind| Tally {
+                took: took[kind as usize],
                 requests: finished[kind as usize],
                 sectors: Sectors(self.sum(|cell| &cell.counts[kind as usize].sectors)),
                 in_flight: started[kind as usize].saturating_sub(finished[kind as usize]),
@@ -344,6 +358,7 @@ impl Drop for Inside<'_> {
     #[inline]
     fn drop(&mut self) {
         let kind = self.kind as usize;
+        self.in_flight.stopwatch.end(kind, self.begun);
         if !self.sectors.is_zero() {
             self.cell
                 .add(|cell| &cell.counts[kind].sectors, self.sectors.0);

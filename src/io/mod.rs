@@ -15,6 +15,7 @@ mod limits;
 mod pool;
 mod range_lock;
 mod request;
+mod stopwatch;
 mod waiting_room;
 
 pub use buffer::{Buffer, Piece, ReadBuf, WriteBuf};
@@ -28,6 +29,7 @@ pub use limits::Limits;
 pub use pool::Pool;
 pub use range_lock::{RangeGuard, RangeLock};
 pub use request::{Flags, Op, OpKind, Request};
+pub use stopwatch::Durations;
 pub use waiting_room::{Job, WaitingRoom};
 
 use crate::unit::{Sector, Sectors};

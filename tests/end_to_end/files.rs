@@ -319,6 +319,7 @@ fn counted(mount: &Mount, which: &str) -> u64 {
     use dmfs::control::protocol::json::{JsonReply, JsonRequest};
     let request = JsonRequest::Counters {
         name: Some("d".into()),
+        measure: None,
     };
     match Control::connect(mount).ask(&request) {
         JsonReply::Counters { devices } => {

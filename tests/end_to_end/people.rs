@@ -1,9 +1,12 @@
 //! What is made for people: where a request goes, pictures, texts on a terminal and in a pipe.
 
 use crate::support::mount::Mount;
+use crate::support::terminal::OnTerminal;
 use serde_json::Value;
 use std::fs::File;
 use std::os::unix::fs::FileExt;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
 
 /// `low` on two files, `high` on `low` and nothing else.
 fn two_layers() -> Mount {
@@ -130,4 +133,192 @@ fn graphs_show_the_stack() {
     let said = mount.dmfs(&["graph", "nope"]).must_fail();
     assert!(said.contains("found 'nope'"), "{said}");
     mount.stop();
+}
+
+/// Every verb that only tells.
+const TELLING: [&[&str]; 13] = [
+    &["ls"],
+    &["ls", "--tree"],
+    &["info"],
+    &["info", "-c"],
+    &["status"],
+    &["table"],
+    &["deps"],
+    &["targets"],
+    &["version"],
+    &["counters"],
+    &["limits", "low"],
+    &["explain", "high", "0", "200"],
+    &["help", "create"],
+];
+
+/// What `words` print on a terminal, with its line ends as in a pipe.
+fn on_terminal(mount: &Mount, tool: &str, words: &[&str], variables: &[(&str, &str)]) -> String {
+    let (status, shown) = OnTerminal::start(mount, tool, words, 200, variables).end();
+    assert!(status.success(), "{tool} {words:?}: {shown}");
+    shown.replace("\r\n", "\n")
+}
+
+#[test]
+fn pipes_get_plain_text_and_dmsetup_is_plain_everywhere() {
+    let mount = two_layers();
+    for words in TELLING {
+        let piped = mount.dmfs(words).must();
+        assert!(!piped.contains('\x1b'), "{words:?}: {piped:?}");
+        let without = on_terminal(&mount, "dmfs", words, &[("NO_COLOR", "1")]);
+        assert_eq!(without, piped, "{words:?} with NO_COLOR");
+        let dumb = on_terminal(&mount, "dmfs", words, &[("TERM", "dumb")]);
+        assert_eq!(dumb, piped, "{words:?} on a dumb terminal");
+    }
+    for words in &TELLING[..8] {
+        let piped = mount.dmsetup(words).must();
+        let shown = on_terminal(&mount, "dmsetup", words, &[]);
+        assert_eq!(shown, piped, "dmsetup {words:?}");
+    }
+    mount.stop();
+}
+
+#[test]
+fn a_terminal_gets_the_same_text_in_colours() {
+    let mount = two_layers();
+    let colours = regex::Regex::new("\x1b\\[[0-9;]*m").unwrap();
+    for words in TELLING {
+        let piped = mount.dmfs(words).must();
+        let shown = on_terminal(&mount, "dmfs", words, &[]);
+        assert_eq!(colours.replace_all(&shown, ""), piped, "{words:?}");
+    }
+    for words in [
+        &["info"][..],
+        &["table"],
+        &["info", "-c"],
+        &["ls"],
+        &["counters"],
+    ] {
+        let shown = on_terminal(&mount, "dmfs", words, &[]);
+        assert!(colours.is_match(&shown), "{words:?}: {shown:?}");
+    }
+    let (status, shown) = OnTerminal::start(&mount, "dmfs", &["resume", "nope"], 80, &[]).end();
+    assert_eq!(status.code(), Some(1));
+    assert!(shown.contains("No such device"), "{shown}");
+    mount.stop();
+}
+
+#[test]
+fn tables_fit_a_narrow_terminal() {
+    let mount = two_layers();
+    let narrow = [("NO_COLOR", "1")];
+    let (_, shown) = OnTerminal::start(&mount, "dmfs", &["counters"], 50, &narrow).end();
+    for line in shown.lines() {
+        assert!(line.len() <= 50, "{line}");
+    }
+    assert!(
+        shown.contains("Reads") && !shown.contains("Zeroes"),
+        "{shown}"
+    );
+    mount.stop();
+}
+
+#[test]
+fn what_takes_long_says_so_in_lines_or_on_one() {
+    let mount = two_layers();
+    let held = mount.open("high");
+    let words = ["remove", "--retry", "high"];
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            let said = mount.dmfs(&words).must_fail();
+            assert!(
+                said.starts_with("dmfs: remove high: goes on after 1 s\n"),
+                "{said}"
+            );
+        });
+        scope.spawn(|| {
+            let said = mount.dmsetup(&words).must_fail();
+            assert!(!said.contains("goes on"), "{said}");
+        });
+        let (_, shown) = OnTerminal::start(&mount, "dmfs", &words, 80, &[]).end();
+        assert!(shown.contains("\rremove high | 1 s\x1b[K"), "{shown:?}");
+        assert!(
+            shown.contains("\r\x1b[K"),
+            "what was drawn stays: {shown:?}"
+        );
+    });
+    drop(held);
+    mount.dmfs(&["remove", "--retry", "high"]).must();
+    mount.stop();
+}
+
+#[test]
+fn top_shows_what_devices_do() {
+    let mount = two_layers();
+    let stop = AtomicBool::new(false);
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            let device = mount.open("high");
+            while !stop.load(Ordering::Relaxed) {
+                device.write_all_at(&[7; 4096], 200 * 512).unwrap();
+                device.sync_all().unwrap();
+            }
+        });
+        let text = mount.dmfs(&["top", "--count", "2", "--json"]).must();
+        stop.store(true, Ordering::Relaxed);
+        let counts: Vec<Value> = text.lines().map(json).collect();
+        assert_eq!(counts.len(), 2, "{text}");
+        for count in counts {
+            let seconds = count["seconds"].as_f64().unwrap();
+            assert!((0.5..30.0).contains(&seconds), "{seconds}");
+            for (device, name) in ["high", "low"].into_iter().enumerate() {
+                let told = &count["devices"][device];
+                let number = |key: &str| {
+                    told[key]
+                        .as_f64()
+                        .unwrap_or_else(|| panic!("{name}: {key}: {told}"))
+                };
+                assert_eq!(told["name"], name);
+                assert!(number("writes") > 0.0 && number("flushes") > 0.0, "{told}");
+                let bytes = number("write_bytes") / number("writes");
+                assert!((bytes - 4096.0).abs() < 1.0 || name == "low", "{told}");
+                assert!(
+                    number("write_us") > 0.0 && number("flush_us") > 0.0,
+                    "{told}"
+                );
+                assert!((0.0..=2.0).contains(&number("queue")), "{told}");
+            }
+        }
+    });
+    let text = mount.dmfs(&["top", "--count", "1"]).must();
+    let names: Vec<&str> = text
+        .lines()
+        .filter_map(|line| line.split_whitespace().next())
+        .collect();
+    assert_eq!(names, ["Name", "high", "low", "all"]);
+    let one = mount.dmfs(&["top", "low", "--count", "1"]).must();
+    assert!(!one.contains("high") && one.lines().count() == 2, "{one}");
+    let said = mount.dmfs(&["top", "nope"]).must_fail();
+    assert!(said.contains("found 'nope'"), "{said}");
+    let said = mount.dmfs(&["top", "--sort", "size"]).must_fail();
+    assert!(said.contains("expected one of name, requests"), "{said}");
+    mount.stop();
+}
+
+#[test]
+fn top_takes_the_terminal_and_gives_it_back() {
+    let mount = two_layers();
+    let mut top = OnTerminal::start(&mount, "dmfs", &["top"], 100, &[]);
+    top.wait_for("measuring");
+    top.wait_for("all ");
+    top.press("b");
+    top.wait_for("by bytes");
+    top.press("q");
+    let (status, shown) = top.end();
+    assert!(status.success(), "{shown}");
+    assert!(shown.starts_with("\x1b[?1049h\x1b[?25l"), "{shown:?}");
+    assert!(shown.ends_with("\x1b[?25h\x1b[?1049l"), "{shown:?}");
+    // A mount that goes ends it, with the terminal given back before the reason.
+    let mut top = OnTerminal::start(&mount, "dmfs", &["top"], 100, &[]);
+    top.wait_for("measuring");
+    mount.stop();
+    let (status, shown) = top.end();
+    assert!(!status.success(), "{shown}");
+    let (_, after) = shown.split_once("\x1b[?1049l").unwrap();
+    assert!(after.contains("dmfs:"), "{after:?}");
 }

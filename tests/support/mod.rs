@@ -13,5 +13,6 @@ pub mod fixtures;
 pub mod loop_device;
 pub mod mount;
 pub mod pattern;
+pub mod terminal;
 pub mod tools;
 pub mod watchdog;

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use serde_json::json;
 
 use crate::cli::client;
+use crate::cli::columns::{Column, column, table};
 use crate::cli::session::{Failure, Outcome, Session};
 use crate::control::protocol::json::{DeviceCounters, JsonReply, JsonRequest};
 
@@ -81,7 +82,10 @@ pub fn dump(session: &mut Session<'_>, _words: &[String]) -> Outcome {
 /// `counters [NAME]`
 pub fn counters(session: &mut Session<'_>, words: &[String]) -> Outcome {
     let name = words.first().cloned();
-    let devices = match session.ask(&JsonRequest::Counters { name })? {
+    let devices = match session.ask(&JsonRequest::Counters {
+        name,
+        measure: None,
+    })? {
         JsonReply::Counters { devices } => devices,
         other => return Err(unexpected(&other)),
     };
@@ -91,35 +95,25 @@ pub fn counters(session: &mut Session<'_>, words: &[String]) -> Outcome {
     if devices.is_empty() {
         return session.print("No devices found\n");
     }
-    let longest = devices
-        .iter()
-        .map(|device| device.name.len())
-        .max()
-        .unwrap_or(0)
-        .max(16);
-    session.print(&format!(
-        "{:<longest$} {:>10} {:>12} {:>10} {:>12} {:>8} {:>9} {:>8} {:>7} {:>8}\n",
-        "Name",
-        "Reads",
-        "RdSectors",
-        "Writes",
-        "WrSectors",
-        "Flushes",
-        "Discards",
-        "Zeroes",
-        "Errors",
-        "InFlight"
-    ))?;
-    for device in &devices {
-        session.print(&counters_line(device, longest))?;
-    }
-    Ok(())
+    let rows: Vec<Vec<String>> = devices.iter().map(counters_row).collect();
+    session.print(&table(COUNTERS, &rows, session.look))
 }
 
-fn counters_line(device: &DeviceCounters, longest: usize) -> String {
-    format!(
-        "{:<longest$} {:>10} {:>12} {:>10} {:>12} {:>8} {:>9} {:>8} {:>7} {:>8}\n",
-        device.name,
+const COUNTERS: &[Column] = &[
+    column("Name", 16, 9),
+    column("Reads", 10, 8),
+    column("RdSectors", 12, 6),
+    column("Writes", 10, 8),
+    column("WrSectors", 12, 6),
+    column("Flushes", 8, 5),
+    column("Discards", 9, 4),
+    column("Zeroes", 8, 3),
+    column("Errors", 7, 7),
+    column("InFlight", 8, 7),
+];
+
+fn counters_row(device: &DeviceCounters) -> Vec<String> {
+    let numbers = [
         device.reads,
         device.sectors_read,
         device.writes,
@@ -128,8 +122,12 @@ fn counters_line(device: &DeviceCounters, longest: usize) -> String {
         device.discards,
         device.write_zeroes,
         device.errors,
-        device.in_flight
-    )
+        device.in_flight,
+    ];
+    let numbers = numbers.iter().map(u64::to_string);
+    std::iter::once(device.name.clone())
+        .chain(numbers)
+        .collect()
 }
 
 /// `limits NAME`

@@ -34,6 +34,9 @@ pub enum JsonRequest {
         /// The device; all if missing.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         name: Option<String>,
+        /// Measure how long requests take, for so many seconds from now on, an hour at most.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        measure: Option<u32>,
     },
     /// Asks for a device's limits. Answered with [`JsonReply::Limits`].
     Limits {
@@ -163,6 +166,24 @@ pub struct DeviceCounters {
     pub errors: u64,
     /// Requests that have not ended.
     pub in_flight: u64,
+    /// Requests are held back.
+    pub suspended: bool,
+    /// How long reads took, while somebody asked for it.
+    pub read_times: Times,
+    /// How long writes took.
+    pub write_times: Times,
+    /// How long flushes took.
+    pub flush_times: Times,
+}
+
+/// How long requests took that were measured.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Times {
+    /// How many were measured.
+    pub requests: u64,
+    /// How long they took together.
+    pub nanoseconds: u64,
 }
 
 /// What a device can do, stacked from its rows.

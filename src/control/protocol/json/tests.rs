@@ -15,7 +15,10 @@ fn requests_read_as_documented() {
         (r#"{"request":"mount-info"}"#, JsonRequest::MountInfo {}),
         (
             r#"{"request":"counters"}"#,
-            JsonRequest::Counters { name: None },
+            JsonRequest::Counters {
+                name: None,
+                measure: None,
+            },
         ),
         (
             r#"{"request":"attach","name":"a","link":true,"readonly":false}"#,
