@@ -13,7 +13,7 @@ pub use arguments::{BuildArgs, BuildError, DeviceOpener, OpenError, split_words}
 pub use mapping::{Mapping, Place};
 pub use naming::{Naming, escape_word};
 
-use crate::io::{DevRef, Errno, Extent, IoResult, Limits, Request};
+use crate::io::{DevRef, Errno, Extent, IoResult, Limits, Part, Plan, Request, Unplanned};
 use crate::unit::{Sector, Sectors};
 
 /// One row of a table, bound to its devices.
@@ -24,6 +24,15 @@ pub trait Target: Send + Sync {
     /// # Errors
     /// As for [`crate::io::BlockDev::submit`].
     fn submit(&self, request: Request<'_>) -> IoResult;
+
+    /// Adds to `plan` on which devices `part` of a read or a write lies; `part.at` counts from the row's start. For
+    /// targets that only say where: one that looks at the data, or keeps anything, leaves this as it is.
+    ///
+    /// # Errors
+    /// As for [`crate::io::BlockDev::plan`].
+    fn plan(&self, _part: Part, _plan: &mut Plan) -> Result<(), Unplanned> {
+        Err(Unplanned)
+    }
 
     /// The target's arguments, exactly as its `build` parses them.
     fn args(&self, naming: Naming) -> String;

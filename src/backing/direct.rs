@@ -14,8 +14,8 @@ use rustix::io::{ReadWriteFlags, pread, preadv, pwritev, pwritev2};
 use super::Access;
 use super::channel::Channel;
 use super::transfer::{retry, write_all};
-use crate::io::{Errno, ReadBuf, WriteBuf};
-use crate::sync::RwLock;
+use crate::io::{Errno, InFlight, Inside, OpKind, Pass, ReadBuf, WriteBuf};
+use crate::sync::Mutex;
 use crate::unit::{Bytes, SECTOR_SIZE};
 
 /// Most that is copied at a time, and what a thread keeps for it.
@@ -44,8 +44,10 @@ struct Alignment {
 pub(super) struct DirectFile {
     channel: Channel,
     align: Alignment,
-    /// Shared by writes of whole blocks, alone for one that reads a block, changes a part and writes it back.
-    parts: RwLock<()>,
+    /// Writes of whole blocks are inside; one that reads a block, changes a part and writes it back closes it.
+    whole: InFlight,
+    /// One write in part at a time. Held while the others leave, and over its system calls.
+    parts: Mutex<()>,
 }
 
 impl DirectFile {
@@ -63,8 +65,55 @@ impl DirectFile {
         DirectFile {
             channel,
             align,
-            parts: RwLock::new(()),
+            whole: InFlight::new(),
+            parts: Mutex::new(()),
         }
+    }
+
+    /// The descriptor for reading or for writing.
+    pub(super) fn descriptor(&self, writes: bool) -> Option<BorrowedFd<'_>> {
+        match writes {
+            false => Some(self.channel.reader()),
+            true => self.channel.writer(),
+        }
+    }
+
+    /// True where the kernel takes a transfer of `len` bytes at `at` from memory at `memory` bytes past a page.
+    pub(super) fn takes(&self, at: Bytes, len: Bytes, memory: Bytes) -> bool {
+        self.fits(at.0, len.0) && memory.0.is_multiple_of(self.align.memory as u64)
+    }
+
+    /// True where a write of whole blocks has to hold a place among them.
+    pub(super) fn guards_writes(&self) -> bool {
+        self.align.block > SECTOR_SIZE
+    }
+
+    /// Takes that place; `None` while a block is written in part.
+    pub(super) fn try_enter(&self, len: Bytes) -> Option<Inside<'_>> {
+        self.whole.try_enter(OpKind::Write, len.whole_sectors())
+    }
+
+    /// A place that was handed over.
+    pub(super) fn take_over(&self, pass: Pass) -> Inside<'_> {
+        self.whole.take_over(pass)
+    }
+
+    fn enter(&self, len: Bytes) -> Inside<'_> {
+        loop {
+            if let Some(inside) = self.try_enter(len) {
+                return inside;
+            }
+            self.whole.wait_open();
+        }
+    }
+
+    /// Carries out `work` while nobody else writes.
+    fn alone<T>(&self, work: impl FnOnce() -> T) -> T {
+        let _parts = self.parts.lock();
+        self.whole.close();
+        self.whole.drain(&mut || true);
+        let _open = OpenAgain(&self.whole);
+        work()
     }
 
     /// Makes it writable, if it is not yet.
@@ -125,15 +174,16 @@ impl DirectFile {
         let fd = self.channel.writer().ok_or(Errno::PERM)?;
         let len = buffer.len().0;
         if !self.fits(at.0, len) {
-            let _alone = self.parts.write();
-            let whole = size.0 - size.0 % self.align.block;
-            let (first, cut_off) = buffer.split_at(Bytes(whole.saturating_sub(at.0)));
-            let first_len = first.len().0;
-            self.copy_in(fd, at.0, first, durable)?;
-            return write_all(buffered, Bytes(at.0 + first_len), cut_off, durable);
+            return self.alone(|| {
+                let whole = size.0 - size.0 % self.align.block;
+                let (first, cut_off) = buffer.split_at(Bytes(whole.saturating_sub(at.0)));
+                let first_len = first.len().0;
+                self.copy_in(fd, at.0, first, durable)?;
+                write_all(buffered, Bytes(at.0 + first_len), cut_off, durable)
+            });
         }
         // Blocks no larger than a sector are never written in part.
-        let _shared = (self.align.block > SECTOR_SIZE).then(|| self.parts.read());
+        let _inside = self.guards_writes().then(|| self.enter(buffer.len()));
         let mut done = 0;
         if self.pieces_fit(|visit| buffer.for_each_piece(visit)) {
             let slices = buffer.io_slices();
@@ -215,6 +265,15 @@ impl DirectFile {
                 && (piece.len() as u64).is_multiple_of(self.align.block);
         });
         fit
+    }
+}
+
+/// Lets writes of whole blocks in again, when dropped.
+struct OpenAgain<'a>(&'a InFlight);
+
+impl Drop for OpenAgain<'_> {
+    fn drop(&mut self) {
+        self.0.open();
     }
 }
 

@@ -5,7 +5,7 @@
 //! nothing else: the kernel tells a failed writeback once to every descriptor, and a durable write that fails
 //! must not use up what the next flush has to report.
 
-use std::os::fd::{BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
 use rustix::fs::{
@@ -15,10 +15,10 @@ use rustix::fs::{
 use super::channel::{Channel, claim, reopen};
 use super::direct::DirectFile;
 use super::lock::{FileId, device_holder, lock_file};
-use super::transfer::{punch_hole, read_all, retry, write_all};
+use super::transfer::{punch_hole, read_all, read_cached, retry, write_all};
 use super::{Access, BackingError, ioctl, probe};
-use crate::io::{Errno, Extent, IoError, IoResult, Limits, Op, Request, WriteBuf};
-use crate::sync::{AtomicBool, AtomicU32, AtomicU64, Mutex, Ordering, RwLock};
+use crate::io::{Errno, Extent, IoError, IoResult, Limits, Op, OpKind, Request, WriteBuf};
+use crate::sync::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Mutex, Ordering, RwLock};
 use crate::unit::{Bytes, SECTOR_SIZE, Sector, Sectors};
 
 /// How much is written at a time where the file system cannot zero a range.
@@ -46,6 +46,12 @@ pub(super) struct FileDevice {
     limits: RwLock<Limits>,
     /// False once the file system has refused to zero a range.
     zeroes_ranges: AtomicBool,
+    /// Requests may have to wait for a disk, as the limits say.
+    waits: AtomicBool,
+    /// The page cache can be asked for what it holds.
+    reads_cached: AtomicBool,
+    /// Requests that wait for the disk at present. Stands alone.
+    n_waiting: AtomicUsize,
     /// The errno of the first flush that failed, 0 before. Stands alone: orders nothing else.
     failed_flush: AtomicU32,
     n_errors: AtomicU64,
@@ -110,6 +116,9 @@ impl FileDevice {
             size: AtomicU64::new(0),
             limits: RwLock::new(Limits::default()),
             zeroes_ranges: AtomicBool::new(true),
+            waits: AtomicBool::new(false),
+            reads_cached: AtomicBool::new(false),
+            n_waiting: AtomicUsize::new(0),
             failed_flush: AtomicU32::new(0),
             n_errors: AtomicU64::new(0),
             granted: Mutex::new(access),
@@ -121,6 +130,10 @@ impl FileDevice {
             )
         })?;
         device.check_size(path)?;
+        if device.waits() && device.direct.is_none() {
+            let told = probe::reads_cached(device.buffered.reader());
+            device.reads_cached.store(told, Ordering::Relaxed);
+        }
         Ok(device)
     }
 
@@ -182,7 +195,7 @@ impl FileDevice {
                 lock_file(self.buffered.reader(), id, access, path, Some(*granted))?;
             }
             *granted = Access::ReadWrite;
-            *self.limits.write() = self.probe_limits();
+            self.note_limits();
         }
         if direct != self.is_direct() && self.kind != Kind::Memory {
             // Both ways at once lose data: a page written back carries along what went around the cache.
@@ -207,6 +220,22 @@ impl FileDevice {
     /// What is behind the descriptors.
     pub(super) fn kind(&self) -> Kind {
         self.kind
+    }
+
+    /// The file itself as opened for direct I/O, where it is.
+    pub(super) fn direct(&self) -> Option<&DirectFile> {
+        self.direct.as_ref()
+    }
+
+    /// The descriptor that an operation uses.
+    pub(super) fn descriptor_for(&self, kind: OpKind) -> Option<BorrowedFd<'_>> {
+        match (kind, &self.direct) {
+            (OpKind::Flush, _) => Some(self.flusher.as_fd()),
+            (OpKind::Read, None) => Some(self.buffered.reader()),
+            (OpKind::Read, Some(direct)) => direct.descriptor(false),
+            (OpKind::Write, Some(direct)) => direct.descriptor(true),
+            (OpKind::Write | OpKind::Discard | OpKind::WriteZeroes, _) => self.buffered.writer(),
+        }
     }
 
     /// A descriptor for an opener to whom `access` was granted.
@@ -235,8 +264,20 @@ impl FileDevice {
         };
         let len = Bytes(len).whole_sectors();
         self.size.store(len.to_bytes().0, Ordering::Relaxed);
-        *self.limits.write() = self.probe_limits();
+        self.note_limits();
         Ok(len)
+    }
+
+    fn note_limits(&self) {
+        let limits = self.probe_limits();
+        let waits = limits.waits && self.kind != Kind::Memory;
+        self.waits.store(waits, Ordering::Relaxed);
+        *self.limits.write() = limits;
+    }
+
+    /// True where requests may have to wait for a disk.
+    pub(super) fn waits(&self) -> bool {
+        self.waits.load(Ordering::Relaxed)
     }
 
     /// Limits for an opener.
@@ -293,18 +334,64 @@ impl FileDevice {
     }
 
     /// Carries out `request` for an opener.
+    #[inline]
     pub(super) fn submit(&self, request: Request<'_>) -> IoResult {
+        if !self.waits() || !self.waits_for_disk(&request) {
+            return self.carry_out_or_tell(request);
+        }
+        // A thread that nobody else competes with for the disk is the fastest way; a second one would only wait.
+        let alone = self.start_waiting() == 0;
+        let result = match alone || !request.flags.nowait {
+            true => self.carry_out_or_tell(request),
+            false => Err(IoError::WOULD_WAIT),
+        };
+        self.end_waiting();
+        result
+    }
+
+    /// Counts one more that waits for the disk; gives how many there were.
+    pub(super) fn start_waiting(&self) -> usize {
+        self.n_waiting.fetch_add(1, Ordering::Relaxed)
+    }
+
+    pub(super) fn end_waiting(&self) {
+        self.n_waiting.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    /// How many wait for the disk.
+    pub(super) fn n_waiting(&self) -> usize {
+        self.n_waiting.load(Ordering::Relaxed)
+    }
+
+    /// Whether `request` is one that always waits, on a file that may have to.
+    fn waits_for_disk(&self, request: &Request<'_>) -> bool {
+        match request.op {
+            Op::Read(_) => self.direct.is_some(),
+            Op::Write(_) => self.direct.is_some() || request.flags.fua,
+            Op::Flush => true,
+            Op::Discard | Op::WriteZeroes { .. } => false,
+        }
+    }
+
+    fn carry_out_or_tell(&self, request: Request<'_>) -> IoResult {
         let (kind, at, len) = (request.op.kind(), request.at, request.len);
-        self.carry_out(request).map_err(|errno| {
-            let n_errors = self.n_errors.fetch_add(1, Ordering::Relaxed) + 1;
-            if n_errors.is_power_of_two() && errno != Errno::OPNOTSUPP {
-                log::error!(
-                    "{:?}: {kind:?} of {len} sectors at {at}: {errno} (error {n_errors})",
-                    self.kind
-                );
-            }
-            IoError::from(as_block_device(errno))
+        let nowait = request.flags.nowait;
+        self.carry_out(request).map_err(|errno| match errno {
+            Errno::AGAIN if nowait => IoError::WOULD_WAIT,
+            errno => self.tell(kind, at, len, errno),
         })
+    }
+
+    /// Counts an error and logs it now and then; gives what a block device would say.
+    pub(super) fn tell(&self, kind: OpKind, at: Sector, len: Sectors, errno: Errno) -> IoError {
+        let n_errors = self.n_errors.fetch_add(1, Ordering::Relaxed) + 1;
+        if n_errors.is_power_of_two() && errno != Errno::OPNOTSUPP {
+            log::error!(
+                "{:?}: {kind:?} of {len} sectors at {at}: {errno} (error {n_errors})",
+                self.kind
+            );
+        }
+        IoError::from(as_block_device(errno))
     }
 
     fn carry_out(&self, request: Request<'_>) -> Result<(), Errno> {
@@ -319,6 +406,9 @@ impl FileDevice {
         let durable = request.flags.fua;
         match request.op {
             Op::Read(buffer) => match &self.direct {
+                None if request.flags.nowait && self.reads_cached.load(Ordering::Relaxed) => {
+                    read_cached(self.buffered.reader(), at, buffer)
+                }
                 None => read_all(self.buffered.reader(), at, buffer),
                 Some(direct) => direct.read(at, buffer),
             },
@@ -351,14 +441,22 @@ impl FileDevice {
         if self.kind == Kind::Memory {
             return Ok(());
         }
-        let failed = self.failed_flush.load(Ordering::Relaxed);
-        if failed != 0 {
-            return Err(Errno::from_raw_os_error(failed as i32));
+        self.check_flushes()?;
+        retry(|| fdatasync(&self.flusher)).inspect_err(|&errno| self.note_failed_flush(errno))
+    }
+
+    /// What every flush fails with since the first one that did.
+    pub(super) fn check_flushes(&self) -> Result<(), Errno> {
+        match self.failed_flush.load(Ordering::Relaxed) {
+            0 => Ok(()),
+            failed => Err(Errno::from_raw_os_error(failed as i32)),
         }
-        retry(|| fdatasync(&self.flusher)).inspect_err(|errno| {
-            self.failed_flush
-                .store(errno.raw_os_error().unsigned_abs(), Ordering::Relaxed);
-        })
+    }
+
+    /// Notes that a flush has failed, for those that follow.
+    pub(super) fn note_failed_flush(&self, errno: Errno) {
+        let raw = errno.raw_os_error().unsigned_abs();
+        self.failed_flush.store(raw, Ordering::Relaxed);
     }
 
     fn discard(&self, at: Bytes, len: Bytes) -> Result<(), Errno> {

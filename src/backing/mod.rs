@@ -19,6 +19,7 @@ mod lock;
 pub mod loop_device;
 mod memory;
 mod probe;
+mod queued;
 mod store;
 mod transfer;
 

@@ -1,11 +1,13 @@
 //! Finds out what a file or block device can do.
 
 use std::fs;
+use std::io::IoSliceMut;
 use std::os::fd::BorrowedFd;
 
 use rustix::fs::{
     FallocateFlags, fallocate, fstat, fstatfs, ioctl_blkpbszget, ioctl_blksszget, major, minor,
 };
+use rustix::io::{ReadWriteFlags, preadv2};
 
 use super::ioctl;
 use crate::io::{Errno, Limits};
@@ -47,6 +49,18 @@ fn punches_holes(fd: BorrowedFd<'_>) -> bool {
     };
     let flags = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
     fallocate(fd, flags, end, 4096) != Err(Errno::OPNOTSUPP)
+}
+
+/// Whether the page cache can be asked for what it holds without waiting for the rest.
+pub(super) fn reads_cached(fd: BorrowedFd<'_>) -> bool {
+    let mut byte = [0];
+    let asked = preadv2(
+        fd,
+        &mut [IoSliceMut::new(&mut byte)],
+        0,
+        ReadWriteFlags::NOWAIT,
+    );
+    matches!(asked, Ok(_) | Err(Errno::AGAIN))
 }
 
 /// Limits of the block device `rdev`.

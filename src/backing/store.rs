@@ -12,8 +12,11 @@ use rustix::fs::{FileType, Mode, OFlags, Stat, fstat, major, minor, open};
 use super::file::{FileDevice, Kind};
 use super::lock::FileId;
 use super::memory::{self, MEMORY_PREFIX, MemorySpec};
-use super::{Access, BackingError, OpenOptions};
-use crate::io::{BlockDev, DeviceNumber, Errno, Extent, IoError, IoResult, Limits, Request};
+use super::{Access, BackingError, OpenOptions, queued};
+use crate::io::{
+    BlockDev, DeviceNumber, Errno, Extent, IoError, IoResult, Limits, Part, Plan, Request,
+    Unplanned,
+};
 use crate::sync::{Arc, Mutex};
 use crate::unit::{Sector, Sectors};
 
@@ -422,6 +425,11 @@ impl Backing {
         &self.name
     }
 
+    /// The file, shared with the other openers.
+    pub(super) fn file(&self) -> &FileDevice {
+        &self.device
+    }
+
     /// What this opener may do.
     pub fn access(&self) -> Access {
         self.access
@@ -466,6 +474,10 @@ impl BlockDev for Backing {
             return Err(IoError::READ_ONLY);
         }
         self.device.submit(request)
+    }
+
+    fn plan(self: Arc<Self>, part: Part, plan: &mut Plan) -> Result<(), Unplanned> {
+        queued::plan(self, part, plan)
     }
 
     fn extent_at(&self, at: Sector) -> Extent {

@@ -4,7 +4,7 @@ use std::io::{IoSlice, IoSliceMut};
 use std::os::fd::BorrowedFd;
 
 use rustix::fs::{FallocateFlags, fallocate};
-use rustix::io::{ReadWriteFlags, pread, preadv, pwrite, pwritev, pwritev2};
+use rustix::io::{ReadWriteFlags, pread, preadv, preadv2, pwrite, pwritev, pwritev2};
 
 use crate::io::{Errno, ReadBuf, WriteBuf};
 use crate::unit::Bytes;
@@ -43,6 +43,27 @@ pub(super) fn read_all(
         offset += n as u64;
     }
     Ok(())
+}
+
+/// Fills `buffer` from `at` with what the page cache holds; EAGAIN where it does not hold all of it, EOPNOTSUPP where
+/// the file system cannot tell.
+pub(super) fn read_cached(
+    fd: BorrowedFd<'_>,
+    at: Bytes,
+    mut buffer: ReadBuf<'_>,
+) -> Result<(), Errno> {
+    let flags = ReadWriteFlags::NOWAIT;
+    let len = buffer.len().0;
+    let n = retry(|| match buffer.as_contiguous() {
+        Some(bytes) => preadv2(fd, &mut [IoSliceMut::new(bytes)], at.0, flags),
+        None => preadv2(fd, &mut buffer.io_slices(), at.0, flags),
+    })?;
+    // Also where the file ends early: who may wait finds out.
+    if n as u64 == len {
+        Ok(())
+    } else {
+        Err(Errno::AGAIN)
+    }
 }
 
 /// Stores `buffer` at `at`, durably if asked to.

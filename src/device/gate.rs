@@ -6,7 +6,7 @@
 
 use std::time::Duration;
 
-use crate::io::{Counters, InFlight, Inside, IoError, OpKind, Opening};
+use crate::io::{Counters, InFlight, Inside, IoError, OpKind, Opening, Pass};
 use crate::unit::Sectors;
 
 /// The gate of one device. Starts open. Closing does not nest: the device's state machine decides who closes
@@ -43,6 +43,11 @@ impl Gate {
             }
             self.0.wait_open();
         }
+    }
+
+    /// A request that came in here and was [handed over](Inside::hand_over), to leave from the calling thread.
+    pub fn take_over(&self, pass: Pass) -> Entered<'_> {
+        self.0.take_over(pass)
     }
 
     /// Closes the gate: nobody comes in until [`Self::open`]. Those inside stay; see [`Self::drain`].

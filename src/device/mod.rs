@@ -11,6 +11,7 @@ mod events;
 pub mod gate;
 mod live;
 mod openers;
+mod passing;
 
 pub use directory::{Change, Directory};
 pub use events::Events;
@@ -21,11 +22,13 @@ use std::time::Duration;
 use gate::Gate;
 use live::LiveTable;
 use openers::Openers;
+use passing::Passing;
 
 use crate::io::{
-    BlockDev, Counters, DeviceNumber, Errno, Extent, IoError, IoResult, Limits, OpKind, Request,
+    BlockDev, Counters, DeviceNumber, Errno, Extent, IoError, IoResult, Limits, OpKind, Part, Plan,
+    Request, Unplanned,
 };
-use crate::sync::{Arc, AtomicU32, AtomicU64, Mutex, Ordering, RwLock};
+use crate::sync::{Arc, AtomicBool, AtomicU32, AtomicU64, Mutex, Ordering, RwLock};
 use crate::table::Table;
 use crate::target::Access;
 use crate::unit::{Sector, Sectors};
@@ -40,6 +43,8 @@ pub struct Device {
     capacity: AtomicU64,
     /// The active table's, bytes.
     logical_block_size: AtomicU32,
+    /// The active table's: requests are better planned than carried out at once.
+    waits: AtomicBool,
     /// Changes of data that the last suspend has made durable.
     made_durable: AtomicU64,
     /// Guards suspend, resume and removal against each other; held while requests drain.
@@ -109,6 +114,7 @@ impl Device {
             active: LiveTable::empty(),
             capacity: AtomicU64::new(0),
             logical_block_size: AtomicU32::new(Limits::default().logical_block_size),
+            waits: AtomicBool::new(false),
             made_durable: AtomicU64::new(0),
             moves: Mutex::new(()),
             slots: Mutex::new(Slots::default()),
@@ -166,6 +172,13 @@ impl Device {
     /// The live table.
     pub fn active(&self) -> Option<Arc<Table>> {
         self.active.load_full()
+    }
+
+    /// True where the live table's devices make the caller wait: requests are then better [planned](Plan) than
+    /// carried out on a thread that has other things to do.
+    #[inline]
+    pub fn waits(&self) -> bool {
+        self.waits.load(Ordering::Relaxed)
     }
 
     /// True where writes are refused: the live table is read-only.
@@ -303,6 +316,7 @@ impl Device {
             }
             let block_size = table.limits().logical_block_size;
             self.logical_block_size.store(block_size, Ordering::Relaxed);
+            self.waits.store(table.limits().waits, Ordering::Relaxed);
             replaced = self.active.replace(Some(table), &self.gate);
         }
         if self.slots.lock().suspended {
@@ -420,6 +434,28 @@ impl BlockDev for Device {
                 }
             }
         }
+    }
+
+    fn plan(self: Arc<Self>, part: Part, plan: &mut Plan) -> Result<(), Unplanned> {
+        let kind = plan.kind();
+        let first = plan.n_pieces();
+        let inside = self.gate.enter(kind, part.len, true);
+        let inside = inside.map_err(|_closed| Unplanned)?;
+        let planned = match self.active.for_request(&inside) {
+            Some(table) if kind.changes_data() && table.access() == Access::ReadOnly => {
+                Err(Unplanned)
+            }
+            Some(table) => table.plan(part, plan),
+            None => Err(Unplanned),
+        };
+        match planned {
+            Ok(()) => {
+                let pass = inside.hand_over();
+                plan.watch(first, Box::new(Passing::new(self, pass)));
+            }
+            Err(Unplanned) => drop(inside.put_off()),
+        }
+        planned
     }
 
     fn extent_at(&self, at: Sector) -> Extent {

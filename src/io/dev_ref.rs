@@ -3,7 +3,7 @@
 use std::fmt;
 use std::path::PathBuf;
 
-use super::{BlockDev, Extent, IoError, IoResult, Limits, Request};
+use super::{BlockDev, Extent, IoError, IoResult, Limits, Part, Plan, Request, Unplanned};
 use crate::sync::Arc;
 use crate::unit::{Sector, Sectors};
 
@@ -113,6 +113,20 @@ impl DevRef {
             .checked_add(Sectors(request.at.0))
             .ok_or(IoError::IO)?;
         self.dev.submit(request)
+    }
+
+    /// Plans `part`, whose `at` counts from the start of this stretch, on the device.
+    ///
+    /// # Errors
+    /// Outside the stretch; else what the device answers.
+    pub fn plan(&self, part: Part, plan: &mut Plan) -> Result<(), Unplanned> {
+        match part.at.checked_add(part.len) {
+            Some(end) if end.0 <= self.len.0 => {}
+            _ => return Err(Unplanned),
+        }
+        let at = self.start.checked_add(Sectors(part.at.0));
+        let at = at.ok_or(Unplanned)?;
+        self.dev.clone().plan(Part { at, ..part }, plan)
     }
 
     /// What lies at `at`, a sector of this stretch, and where in this stretch that ends.

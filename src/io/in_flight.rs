@@ -11,6 +11,10 @@
 //!   who comes in unseen by the drain sees that it is closed, and goes back;
 //! - leaving adds to `finished`, then reads `state`; closing writes `state`, then reads `finished`: who leaves
 //!   unseen by the drain sees that it is closed, and wakes it.
+//!
+//! A request may leave on another thread than it came in on. Both pairs hold all the same, as each stands on one
+//! thread; and who is found to have finished in the one cell is found to have started in the other, because the
+//! request was handed over in between.
 
 use std::array;
 use std::marker::PhantomData;
@@ -80,6 +84,17 @@ pub struct Opening(u64);
 pub struct Inside<'a> {
     in_flight: &'a InFlight,
     cell: MyCell<'a>,
+    kind: OpKind,
+    sectors: Sectors,
+    opening: Opening,
+    begun: Begun,
+}
+
+/// A request that is inside without being tied to a thread: it leaves where somebody hands this back to
+/// [`InFlight::take_over`].
+#[derive(Debug)]
+#[must_use = "the request stays inside for good unless somebody takes it over"]
+pub struct Pass {
     kind: OpKind,
     sectors: Sectors,
     opening: Opening,
@@ -168,6 +183,19 @@ impl InFlight {
             opening: Opening(state),
             begun: self.stopwatch.begin(),
         })
+    }
+
+    /// A request that came in here and was [handed over](Inside::hand_over), to leave from the calling thread. It
+    /// is counted off in that thread's cell: only the sums over all cells mean something.
+    pub fn take_over(&self, pass: Pass) -> Inside<'_> {
+        Inside {
+            in_flight: self,
+            cell: self.my_cell(),
+            kind: pass.kind,
+            sectors: pass.sectors,
+            opening: pass.opening,
+            begun: pass.begun,
+        }
     }
 
     /// Lets nobody in any more; those inside stay until they leave. Closing what is closed changes nothing.
@@ -351,6 +379,19 @@ impl Inside<'_> {
         let inside = ManuallyDrop::new(self);
         inside.in_flight.take_back(inside.cell, inside.kind);
         opening
+    }
+
+    /// Stays inside when this thread goes on to other work. What the thread did meanwhile happens before what
+    /// follows a drain only if the way on which the pass reaches the thread that ends the request says so (any
+    /// lock or channel does).
+    pub fn hand_over(self) -> Pass {
+        let inside = ManuallyDrop::new(self);
+        Pass {
+            kind: inside.kind,
+            sectors: inside.sectors,
+            opening: inside.opening,
+            begun: inside.begun,
+        }
     }
 }
 

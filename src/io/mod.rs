@@ -6,12 +6,15 @@
 
 mod buffer;
 mod dev_ref;
+mod disk_queue;
 mod edges;
 mod error;
 mod extent;
 mod fan_out;
 mod in_flight;
 mod limits;
+mod memory;
+mod plan;
 mod pool;
 mod range_lock;
 mod request;
@@ -20,18 +23,22 @@ mod waiting_room;
 
 pub use buffer::{Buffer, Piece, ReadBuf, WriteBuf};
 pub use dev_ref::{DevRef, DeviceNumber, OpenDevice};
+pub use disk_queue::{DiskQueue, Done};
 pub use edges::{EdgeGuard, Edges};
 pub use error::{Errno, IoError, IoResult};
 pub use extent::Extent;
 pub use fan_out::{fan_out, worth_fanning};
-pub use in_flight::{Counters, InFlight, Inside, Opening, Tally};
+pub use in_flight::{Counters, InFlight, Inside, Opening, Pass, Tally};
 pub use limits::Limits;
+pub use memory::Memory;
+pub use plan::{Part, PieceEnd, Plan, QueuedFile, Unplanned, Watch};
 pub use pool::Pool;
 pub use range_lock::{RangeGuard, RangeLock};
 pub use request::{Flags, Op, OpKind, Request};
 pub use stopwatch::Durations;
 pub use waiting_room::{Job, WaitingRoom};
 
+use crate::sync::Arc;
 use crate::unit::{Sector, Sectors};
 
 /// A block device: a file, a stretch of memory, a mapped device.
@@ -54,6 +61,16 @@ pub trait BlockDev: Send + Sync {
     /// request would have to wait on time or on a person. A request refused so may have been carried out in
     /// part and is to be submitted again as a whole.
     fn submit(&self, request: Request<'_>) -> IoResult;
+
+    /// Adds to `plan` in which files `part` of its request lies, so that the request can be carried out without a
+    /// thread that waits for it. What the device guards or counts for a request stays held by a [`Watch`].
+    ///
+    /// # Errors
+    /// [`Unplanned`] where the device has to see the request itself: it is to be submitted then. What the
+    /// plan holds is given up with it.
+    fn plan(self: Arc<Self>, _part: Part, _plan: &mut Plan) -> Result<(), Unplanned> {
+        Err(Unplanned)
+    }
 
     /// Whether data or a hole lies at `at`, a sector of the device, and up to where. A device that does not
     /// know says data.

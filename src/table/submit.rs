@@ -1,7 +1,7 @@
 //! The data path through a table: find the row, cut where needed, write zeroes where a target cannot.
 
 use super::{Row, Table};
-use crate::io::{IoError, IoResult, Op, OpKind, Request, WriteBuf, fan_out};
+use crate::io::{IoError, IoResult, Op, OpKind, Part, Plan, Request, Unplanned, WriteBuf, fan_out};
 use crate::unit::{SECTOR_SIZE, Sector, Sectors};
 
 /// What is written where a target cannot write zeroes by itself.
@@ -45,6 +45,36 @@ impl Table {
             Some((row, first))
         });
         fan_out(pieces, self.limits.waits, |(row, piece)| row.submit(piece))
+    }
+
+    /// Plans `part` of a read, a write or a flush.
+    ///
+    /// # Errors
+    /// Outside the table, for other operations, where a row has to see the request, and where it would come to very
+    /// many pieces.
+    pub fn plan(&self, part: Part, plan: &mut Plan) -> Result<(), Unplanned> {
+        match plan.kind() {
+            OpKind::Read | OpKind::Write => self.plan_pieces(part, plan),
+            OpKind::Flush if self.flushing_rows.is_empty() => {
+                let mut devices = self.flushed.iter();
+                devices.try_for_each(|device| device.dev.clone().plan(part, plan))
+            }
+            OpKind::Flush | OpKind::Discard | OpKind::WriteZeroes => Err(Unplanned),
+        }
+    }
+
+    fn plan_pieces(&self, part: Part, plan: &mut Plan) -> Result<(), Unplanned> {
+        let end = part.at.checked_add(part.len).ok_or(Unplanned)?;
+        let mut rest = part;
+        while rest.at < end {
+            let row = self.row_at(rest.at).ok_or(Unplanned)?;
+            let len = row.most_at(plan.kind(), rest.at).min(rest.len);
+            let (first, after) = rest.split_at(len);
+            let at = Sector(first.at.0 - row.start.0);
+            row.target.plan(Part { at, ..first }, plan)?;
+            rest = after;
+        }
+        Ok(())
     }
 
     /// Flushes every target that flushes by itself, then every device below once.

@@ -2,7 +2,7 @@
 //!
 //! Keeps nothing on disk and no order of its own: every request goes to the device, `offset` further on.
 
-use crate::io::{DevRef, Extent, IoResult, Request};
+use crate::io::{DevRef, Extent, IoResult, Part, Plan, Request, Unplanned};
 use crate::target::{
     Behaviour, BuildArgs, BuildError, Mapping, ModelRow, Naming, Rules, Target, TargetKind,
 };
@@ -37,6 +37,10 @@ impl Target for Linear {
     #[inline]
     fn submit(&self, request: Request<'_>) -> IoResult {
         self.range.submit(request)
+    }
+
+    fn plan(&self, part: Part, plan: &mut Plan) -> Result<(), Unplanned> {
+        self.range.plan(part, plan)
     }
 
     fn args(&self, naming: Naming) -> String {

@@ -3,13 +3,16 @@
 //! Keeps nothing on disk. A request over several chunks goes to each stripe as one (vectored) request: the
 //! chunks of a stripe lie one after the other there. An I/O error marks its stripe `D` in the status.
 
-use crate::io::{Buffer, DevRef, Extent, IoError, IoResult, Limits, Op, Piece, Request, fan_out};
+use crate::io::{
+    Buffer, DevRef, Extent, IoError, IoResult, Limits, Op, Part, Piece, Plan, Request, Unplanned,
+    Watch, fan_out,
+};
 use crate::sync::{Arc, AtomicU32, Ordering};
 use crate::target::{
     Behaviour, BuildArgs, BuildError, EventSink, Mapping, ModelRow, Naming, Rules, Target,
     TargetKind,
 };
-use crate::unit::{SECTOR_SIZE, Sector, Sectors};
+use crate::unit::{Bytes, SECTOR_SIZE, Sector, Sectors};
 
 /// The registry's entry.
 pub static KIND: TargetKind = TargetKind {
@@ -46,12 +49,41 @@ struct Striped {
     chunk: u64,
     /// A stripe's device makes the caller wait.
     waits: bool,
-    events: Arc<dyn EventSink>,
 }
 
 struct Stripe {
     range: DevRef,
-    errors: AtomicU32,
+    errors: Arc<StripeErrors>,
+}
+
+/// How often a stripe has failed, and who is told.
+struct StripeErrors {
+    count: AtomicU32,
+    events: Arc<dyn EventSink>,
+}
+
+impl StripeErrors {
+    fn note(&self, error: IoError) {
+        if error != IoError::UNSUPPORTED && !error.is_put_off() {
+            let before = self.count.fetch_add(1, Ordering::Relaxed);
+            if before + 1 < EVENTS_PER_STRIPE {
+                self.events.raise();
+            }
+        }
+    }
+}
+
+/// Notes how a part of a plan on one stripe ends.
+struct StripeWatch(Arc<StripeErrors>);
+
+impl Watch for StripeWatch {
+    fn ended(self: Box<Self>, result: IoResult) {
+        if let Err(error) = result {
+            self.0.note(error);
+        }
+    }
+
+    fn put_off(self: Box<Self>) {}
 }
 
 fn build(args: &mut BuildArgs<'_>) -> Result<Box<dyn Target>, BuildError> {
@@ -84,10 +116,11 @@ fn build(args: &mut BuildArgs<'_>) -> Result<Box<dyn Target>, BuildError> {
         .map(|_| {
             let text = "Couldn't parse stripe destination";
             let range = args.device_range(Sectors(stripe_len), text, text)?;
-            Ok(Stripe {
-                range,
-                errors: AtomicU32::new(0),
-            })
+            let errors = Arc::new(StripeErrors {
+                count: AtomicU32::new(0),
+                events: args.events.clone(),
+            });
+            Ok(Stripe { range, errors })
         })
         .collect::<Result<Vec<_>, BuildError>>()?;
     let waits = stripes.iter().any(|stripe| stripe.range.limits().waits);
@@ -95,7 +128,6 @@ fn build(args: &mut BuildArgs<'_>) -> Result<Box<dyn Target>, BuildError> {
         waits,
         stripes,
         chunk,
-        events: args.events.clone(),
     }))
 }
 
@@ -113,14 +145,17 @@ impl Striped {
 
     fn submit_to(&self, stripe: usize, request: Request<'_>) -> IoResult {
         let stripe = &self.stripes[stripe];
-        stripe.range.submit(request).inspect_err(|&error| {
-            if error != IoError::UNSUPPORTED && !error.is_put_off() {
-                let before = stripe.errors.fetch_add(1, Ordering::Relaxed);
-                if before + 1 < EVENTS_PER_STRIPE {
-                    self.events.raise();
-                }
-            }
-        })
+        let result = stripe.range.submit(request);
+        result.inspect_err(|&error| stripe.errors.note(error))
+    }
+
+    /// Plans a part that lies on one stripe.
+    fn plan_on(&self, stripe: usize, part: Part, plan: &mut Plan) -> Result<(), Unplanned> {
+        let stripe = &self.stripes[stripe];
+        let first = plan.n_pieces();
+        stripe.range.plan(part, plan)?;
+        plan.watch(first, Box::new(StripeWatch(stripe.errors.clone())));
+        Ok(())
     }
 
     /// Where on stripe `index` the part of a range of the row begins or ends, if the range does at `at`: a place
@@ -239,6 +274,18 @@ impl Target for Striped {
         }
     }
 
+    fn plan(&self, part: Part, plan: &mut Plan) -> Result<(), Unplanned> {
+        let mut result = Ok(());
+        let mut data = part.data;
+        self.deal(part.at, part.end(), |stripe, at, len| {
+            if result.is_ok() {
+                result = self.plan_on(stripe, Part { at, len, data }, plan);
+                data = Bytes(data.0 + len.to_bytes().0);
+            }
+        });
+        result
+    }
+
     fn args(&self, naming: Naming) -> String {
         let mut args = format!("{} {}", self.stripes.len(), self.chunk);
         for stripe in &self.stripes {
@@ -259,7 +306,7 @@ impl Target for Striped {
         }
         status.push_str(" 1 ");
         status.extend(self.stripes.iter().map(|stripe| {
-            if stripe.errors.load(Ordering::Relaxed) == 0 {
+            if stripe.errors.count.load(Ordering::Relaxed) == 0 {
                 'A'
             } else {
                 'D'

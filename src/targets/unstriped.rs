@@ -3,7 +3,7 @@
 //! Keeps nothing on disk. The inverse of `striped`: a request is cut at chunks, each of which lies
 //! `#stripes` chunks further on than the one before.
 
-use crate::io::{DevRef, IoResult, Limits, Request};
+use crate::io::{DevRef, IoResult, Limits, Part, Plan, Request, Unplanned};
 use crate::target::{
     Behaviour, BuildArgs, BuildError, Mapping, ModelRow, Naming, Rules, Target, TargetKind,
 };
@@ -98,6 +98,11 @@ impl Target for Unstriped {
     fn mapping_at(&self, at: Sector, _row_len: Sectors) -> Mapping<'_> {
         let left_in_chunk = Sectors(self.chunk - at.0 % self.chunk);
         Mapping::to(&self.range, self.place(at), left_in_chunk)
+    }
+
+    fn plan(&self, part: Part, plan: &mut Plan) -> Result<(), Unplanned> {
+        let at = self.place(part.at);
+        self.range.plan(Part { at, ..part }, plan)
     }
 
     fn args(&self, naming: Naming) -> String {

@@ -4,7 +4,7 @@ use loom::cell::UnsafeCell;
 use loom::thread;
 
 use super::Gate;
-use crate::io::{IoError, OpKind};
+use crate::io::{IoError, OpKind, Pass};
 use crate::sync::{Arc, explore};
 use crate::unit::Sectors;
 
@@ -112,5 +112,63 @@ fn a_request_that_is_put_off_does_not_hold_up_a_drain() {
         swap(&gate, &slot);
         worker.join().unwrap();
         assert_eq!(gate.counters(), Gate::new().counters());
+    });
+}
+
+/// Comes in on one thread and leaves on another, as a request does that is carried out through a queue.
+fn handed_over(
+    gate: &Arc<Gate>,
+    slot: &Slot,
+    leave: fn(&Gate, Pass),
+) -> Option<thread::JoinHandle<()>> {
+    let entered = gate.enter(OpKind::Write, Sectors(3), true).ok()?;
+    slot.with(|_| ());
+    let pass = entered.hand_over();
+    let (gate, slot) = (gate.clone(), slot.clone());
+    Some(thread::spawn(move || {
+        slot.with(|_| ());
+        leave(&gate, pass);
+    }))
+}
+
+#[test]
+fn who_leaves_on_another_thread_is_waited_for_and_counted() {
+    explore(3, || {
+        let (gate, slot) = (Arc::new(Gate::new()), Slot::default());
+        let worker = {
+            let (gate, slot) = (gate.clone(), slot.clone());
+            thread::spawn(move || {
+                let leave = |gate: &Gate, pass| drop(gate.take_over(pass));
+                handed_over(&gate, &slot, leave).map(|left| left.join().unwrap())
+            })
+        };
+        swap(&gate, &slot);
+        let passed = u64::from(worker.join().unwrap().is_some());
+        let written = gate.counters().of(OpKind::Write);
+        assert_eq!((written.requests, written.in_flight), (passed, 0));
+        assert_eq!(written.sectors, Sectors(3 * passed));
+        assert!(gate.is_empty());
+    });
+}
+
+#[test]
+fn who_leaves_on_another_thread_hides_nobody_else() {
+    explore(2, || {
+        let (gate, slot) = (Arc::new(Gate::new()), Slot::default());
+        let worker = {
+            let (gate, slot) = (gate.clone(), slot.clone());
+            thread::spawn(move || {
+                let leave = |gate: &Gate, pass| drop(gate.take_over(pass).put_off());
+                let other = handed_over(&gate, &slot, leave);
+                // Another request of the same worker while the first is still under way.
+                let passed = request(&gate, &slot, true).is_ok();
+                other.map(|other| other.join().unwrap());
+                passed
+            })
+        };
+        swap(&gate, &slot);
+        let passed = u64::from(worker.join().unwrap());
+        let written = gate.counters().of(OpKind::Write);
+        assert_eq!((written.requests, written.in_flight), (passed, 0));
     });
 }
