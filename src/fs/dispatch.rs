@@ -11,7 +11,7 @@ use super::bytes::WIDEST;
 use super::front::{AttributeChange, Entry, Front, Listing};
 use super::inodes::OwnerChange;
 use super::protocol::{Entries, Operation, ROOT, SetAttributes};
-use super::protocol::{attributes, entry, opened, polled, sought, usage, written};
+use super::protocol::{attributes, entry, opened, sought, usage, written};
 use super::transport::Reply;
 use crate::io::{Errno, Flags, IoError, WaitingRoom};
 use crate::sync::{Arc, AtomicU64, Mutex, Ordering};
@@ -32,9 +32,6 @@ const FOPEN_DIRECT_IO: u32 = 1;
 const FOPEN_NOFLUSH: u32 = 1 << 5;
 const FOPEN_PARALLEL_DIRECT_WRITES: u32 = 1 << 6;
 const DEVICE_FILE: u32 = FOPEN_DIRECT_IO | FOPEN_PARALLEL_DIRECT_WRITES | FOPEN_NOFLUSH;
-
-/// A device can always be read and written.
-const ALWAYS: i16 = libc::POLLIN | libc::POLLOUT | libc::POLLRDNORM | libc::POLLWRNORM;
 
 /// Serves a [`Front`].
 pub struct Dispatch {
@@ -105,7 +102,6 @@ impl Dispatch {
                 let result = self.front.seek(inode, at, whence);
                 answer(reply, result, sought);
             }
-            Operation::Poll { events } => reply.body(&polled(events & u32::from(ALWAYS as u16))),
             Operation::Nothing | Operation::Destroy => reply.body(&[]),
             Operation::Refused(errno) => reply.error(errno),
             Operation::Forget => reply.none(),

@@ -132,11 +132,6 @@ pub fn sought(place: i64) -> [u8; 8] {
     place.to_ne_bytes()
 }
 
-/// struct fuse_poll_out
-pub fn polled(events: u32) -> [u8; 8] {
-    Writer::new().u32(events).u32(0).end()
-}
-
 /// struct fuse_statfs_out
 pub fn usage(of: &Usage) -> [u8; 80] {
     Writer::new()

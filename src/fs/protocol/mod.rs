@@ -7,7 +7,7 @@ mod answer;
 mod notice;
 mod request;
 
-pub use answer::{Entries, attributes, entry, opened, polled, sought, usage, written};
+pub use answer::{Entries, attributes, entry, opened, sought, usage, written};
 pub use notice::Notice;
 pub use request::{Operation, SetAttributes, WRITE_PREFIX, decode, split};
 

@@ -132,11 +132,6 @@ pub enum Operation<'a> {
         /// SEEK_*
         whence: i32,
     },
-    /// poll
-    Poll {
-        /// POLL*
-        events: u32,
-    },
     /// The mount is gone.
     Destroy,
     /// Nothing to do: close(2) of one of several descriptors, access(2), fsync of the directory.
@@ -273,9 +268,9 @@ pub fn decode<'a>(
             at: fields.u64(8)? as i64,
             whence: fields.u32(16)? as i32,
         },
-        POLL => Operation::Poll {
-            events: fields.u32(20)?,
-        },
+        // The kernel remembers this and from then on takes files as always ready, which devices are. Answered any
+        // other way, each request of an io_uring is preceded by a poll of its own.
+        POLL => Operation::Refused(Errno::NOSYS),
         // The kernel checks permissions itself (default_permissions).
         FLUSH | FSYNCDIR | ACCESS => Operation::Nothing,
         DESTROY => Operation::Destroy,
@@ -425,6 +420,14 @@ mod tests {
         assert_eq!(
             decoded(&request(4, 88, &fields)),
             Ok(Operation::SetAttributes(expected))
+        );
+    }
+
+    #[test]
+    fn a_poll_is_refused_once_and_for_all() {
+        assert_eq!(
+            decoded(&request(super::POLL, 24, &[])),
+            Ok(Operation::Refused(Errno::NOSYS))
         );
     }
 
