@@ -7,6 +7,7 @@
 
 mod bare;
 mod bars;
+mod chart;
 mod fio;
 mod kind;
 mod load;
@@ -17,6 +18,7 @@ mod plain_fuser;
 mod process;
 mod report;
 mod ring;
+mod scaling;
 mod servers;
 mod statistics;
 mod target;
@@ -99,6 +101,12 @@ fn compare(options: &Options) -> Result<(), String> {
     if !was_ring_enabled && is_ring_enabled() {
         disable_ring();
     }
+    if options.scaling {
+        match scaling::measure(&setup) {
+            Ok(rounds) => results.scaling = rounds,
+            Err(error) => results.failures.push(error),
+        }
+    }
     let about = format!(
         "{} MiB on {}{}, servers {} the page cache below; slices of {} s.\n",
         options.size_mib,
@@ -114,6 +122,10 @@ fn compare(options: &Options) -> Result<(), String> {
     }
     if let Some(path) = &options.json {
         write_to(path, &report::to_json(&results).to_string())?;
+    }
+    if let Some(path) = &options.svg {
+        chart::draw(path, options, &results)
+            .map_err(|error| format!("{}: {error}", path.display()))?;
     }
     outcome
 }

@@ -12,6 +12,7 @@ use crate::kind::Kind;
 use crate::load::{Load, Slice};
 use crate::options::{Engine, Options};
 use crate::process::on_cpus;
+use crate::scaling::Scaling;
 use crate::servers::Server;
 use crate::statistics::{Interval, interval, interval_of_quotient, median};
 use crate::target::Target;
@@ -42,6 +43,8 @@ pub struct Results {
     samples: BTreeMap<Place, Vec<Sample>>,
     /// MiB.
     pub peak: BTreeMap<(&'static str, Kind), f64>,
+    /// What many devices cost.
+    pub scaling: Vec<Scaling>,
     /// What could not be measured, and why.
     pub failures: Vec<String>,
 }

@@ -8,6 +8,7 @@ use crate::bars::BARS;
 use crate::kind::{KINDS, Kind};
 use crate::measure::Results;
 use crate::options::Options;
+use crate::scaling;
 use crate::statistics::{Interval, median};
 use crate::workload::{Metric, Workload};
 
@@ -47,6 +48,9 @@ pub fn markdown(options: &Options, results: &Results) -> String {
         });
         text += &memory_row(results, layer, &kinds);
         text += &bars(options, results, layer);
+    }
+    if !results.scaling.is_empty() {
+        text += &scaling::markdown(&results.scaling);
     }
     if !results.failures.is_empty() {
         text += "\n### Not measured\n\n";
@@ -178,5 +182,5 @@ pub fn to_json(results: &Results) -> Value {
         .iter()
         .map(|((layer, kind), mib)| json!({"layer": layer, "server": kind.name(), "mib": mib}))
         .collect();
-    json!({"samples": samples, "peak": peak, "failures": results.failures})
+    json!({"samples": samples, "peak": peak, "scaling": scaling::to_json(&results.scaling), "failures": results.failures})
 }

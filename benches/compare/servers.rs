@@ -3,6 +3,7 @@
 use std::ffi::OsString;
 use std::fmt::Write as _;
 use std::fs;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::rc::Rc;
@@ -57,8 +58,8 @@ pub struct Server {
     running: Option<Rc<Running>>,
 }
 
-/// A mount and the processes that serve it.
-struct Running {
+/// A mount and the processes that serve it. Dropping it unmounts and ends them.
+pub struct Running {
     mounted: PathBuf,
     processes: Vec<Child>,
 }
@@ -150,6 +151,35 @@ impl Server {
 }
 
 impl Running {
+    /// A dmfs without devices, with what it needs in `folder`.
+    ///
+    /// # Errors
+    /// A sentence where it cannot be started or does not mount in time.
+    pub fn empty_dmfs(setup: &Setup, folder: &Path) -> Result<Running, String> {
+        let mounted = folder.join("mnt");
+        fs::create_dir_all(&mounted).map_err(|error| format!("{}: {error}", mounted.display()))?;
+        let device = |path: &Path| fs::metadata(path).map(|found| found.dev()).ok();
+        let mut running = Running {
+            mounted,
+            processes: Vec::new(),
+        };
+        let mut command = Command::new(&setup.dmfs);
+        command.arg("mount").arg(&running.mounted);
+        running.add(command, folder)?;
+        wait_for("a mount", || Ok(device(&running.mounted) != device(folder)))?;
+        Ok(running)
+    }
+
+    /// Where the mount is.
+    pub fn mounted(&self) -> &Path {
+        &self.mounted
+    }
+
+    /// The process that serves the mount.
+    pub fn pid(&self) -> Option<u32> {
+        self.processes.first().map(Child::id)
+    }
+
     fn spawn(kind: Kind, setup: &Setup, folder: &Path) -> Result<Running, String> {
         let mount = folder.join("mnt");
         let backing = setup.backing.as_path();

@@ -1,0 +1,149 @@
+//! The rates as a chart in SVG: a group of bars for each workload, in units of what plain fuser does.
+
+use std::error::Error;
+use std::path::Path;
+
+use plotters::backend::SVGBackend;
+use plotters::chart::{ChartBuilder, LabelAreaPosition, SeriesLabelPosition};
+use plotters::coord::Shift;
+use plotters::coord::combinators::IntoLogRange;
+use plotters::drawing::{DrawingArea, IntoDrawingArea};
+use plotters::element::Rectangle;
+use plotters::style::{BLACK, Color, Palette, Palette99, WHITE};
+
+use crate::kind::{KINDS, Kind};
+use crate::measure::Results;
+use crate::options::Options;
+use crate::workload::Workload;
+
+const WIDTH: u32 = 1000;
+/// Height of a bar, in pixels.
+const BAR: usize = 9;
+/// Height of what is around the bars.
+const FRAME: usize = 90;
+/// Bars end here, in units of plain fuser.
+const ENDS: std::ops::Range<f64> = 0.01..30.0;
+
+/// Draws all layers below each other.
+///
+/// # Errors
+/// Where the file cannot be written.
+pub fn draw(path: &Path, options: &Options, results: &Results) -> Result<(), Box<dyn Error>> {
+    let plots: Vec<Plot<'_>> = options
+        .layers
+        .iter()
+        .filter_map(|layer| Plot::new(layer.name(), options, results))
+        .collect();
+    let heights: Vec<usize> = plots.iter().map(Plot::height).collect();
+    let all = heights.iter().sum::<usize>().max(1);
+    let root = SVGBackend::new(path, (WIDTH, all as u32)).into_drawing_area();
+    root.fill(&WHITE)?;
+    let mut rest = root.clone();
+    for (plot, height) in plots.iter().zip(heights) {
+        let (area, below) = rest.split_vertically(height as i32);
+        plot.draw(&area)?;
+        rest = below;
+    }
+    root.present()?;
+    Ok(())
+}
+
+/// The chart of a layer.
+struct Plot<'a> {
+    layer: &'static str,
+    kinds: Vec<Kind>,
+    rows: Vec<&'a Workload>,
+    results: &'a Results,
+}
+
+impl Plot<'_> {
+    fn new<'a>(
+        layer: &'static str,
+        options: &'a Options,
+        results: &'a Results,
+    ) -> Option<Plot<'a>> {
+        let ratio = |row: &Workload, kind| results.ratio(layer, row, kind, Kind::Plain);
+        let rows: Vec<&Workload> = options
+            .workloads
+            .iter()
+            .filter(|row| results.rate(layer, row, Kind::Plain).is_some())
+            .collect();
+        let kinds: Vec<Kind> = KINDS
+            .iter()
+            .copied()
+            .filter(|&kind| rows.iter().any(|row| ratio(row, kind).is_some()))
+            .collect();
+        (!kinds.is_empty()).then_some(Plot {
+            layer,
+            kinds,
+            rows,
+            results,
+        })
+    }
+
+    /// Bars of a workload, with a gap to the next.
+    fn group(&self) -> usize {
+        self.kinds.len() + 1
+    }
+
+    fn height(&self) -> usize {
+        self.rows.len() * self.group() * BAR + FRAME
+    }
+
+    fn draw(&self, area: &DrawingArea<SVGBackend<'_>, Shift>) -> Result<(), Box<dyn Error>> {
+        let lines = (self.rows.len() * self.group()) as i32;
+        let mut chart = ChartBuilder::on(area)
+            .caption(
+                format!("{}: rate in units of {}", self.layer, Kind::Plain.name()),
+                ("sans-serif", 18),
+            )
+            .margin(10)
+            .x_label_area_size(25)
+            .y_label_area_size(150)
+            .build_cartesian_2d(ENDS.log_scale(), 0..lines)?;
+        chart
+            .configure_mesh()
+            .disable_y_mesh()
+            .set_tick_mark_size(LabelAreaPosition::Left, 0)
+            .y_labels(lines as usize + 1)
+            .y_label_formatter(&|line| self.label(lines - line))
+            .label_style(("sans-serif", 12))
+            .draw()?;
+        for (index, &kind) in self.kinds.iter().enumerate() {
+            let color = Palette99::pick(index).to_rgba();
+            let bars = self.rows.iter().enumerate().filter_map(|(row, workload)| {
+                let ratio = self
+                    .results
+                    .ratio(self.layer, workload, kind, Kind::Plain)?;
+                let top = lines - (row * self.group() + index) as i32;
+                let end = ratio.median.clamp(ENDS.start, ENDS.end);
+                Some(Rectangle::new(
+                    [(ENDS.start, top - 1), (end, top)],
+                    color.filled(),
+                ))
+            });
+            chart
+                .draw_series(bars)?
+                .label(kind.name())
+                .legend(move |(x, y)| {
+                    Rectangle::new([(x, y - 4), (x + 12, y + 4)], color.filled())
+                });
+        }
+        chart
+            .configure_series_labels()
+            .position(SeriesLabelPosition::UpperRight)
+            .background_style(WHITE.mix(0.9))
+            .border_style(BLACK)
+            .label_font(("sans-serif", 12))
+            .draw()?;
+        Ok(())
+    }
+
+    /// The workload's name beside the middle of its group.
+    fn label(&self, line: i32) -> String {
+        let line = line.max(0) as usize;
+        let is_middle = line % self.group() == self.kinds.len() / 2;
+        let row = self.rows.get(line / self.group()).filter(|_| is_middle);
+        row.map_or_else(String::new, |row| row.name.to_owned())
+    }
+}
