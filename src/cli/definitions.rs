@@ -3,6 +3,7 @@
 //! The grammar is dmsetup's: options stand anywhere, long ones may be cut to a unique prefix, and every
 //! option is accepted with every verb. What a verb lists as its options is what its help tells.
 
+use super::doctor::doctor;
 use super::session::{Each, Once};
 use super::top;
 use super::verbs::{create, explain, info, ls, mount, names, remove, rows, serve, slots, versions};
@@ -623,6 +624,14 @@ pub const VERBS: &[VerbDef] = &[
         &[],
         "Check a TOML mount file without mounting",
         serve::check,
+    )),
+    ours(once(
+        "doctor",
+        "",
+        (0, 0),
+        &["json"],
+        "Tell what this machine lets dmfs do, and what to do where it does not",
+        doctor,
     )),
     ours(once(
         "dump",

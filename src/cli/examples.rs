@@ -45,6 +45,7 @@ const EXAMPLES: &[(&str, &str)] = &[
     ("umount", "dmfs umount --lazy ./dm"),
     ("mounts", "dmfs mounts --json"),
     ("check", "dmfs check mounts/quickstart.toml"),
+    ("doctor", "dmfs doctor"),
     ("dump", "dmfs dump --mount ./dm"),
     ("counters", "dmfs counters disk"),
     ("limits", "dmfs limits disk"),

@@ -23,6 +23,7 @@ pub mod arguments;
 pub mod client;
 mod columns;
 pub mod definitions;
+mod doctor;
 pub mod examples;
 mod graph;
 pub mod help;

@@ -1,10 +1,11 @@
 //! What is made for people: where a request goes, pictures, texts on a terminal and in a pipe.
 
-use crate::support::mount::Mount;
+use crate::support::mount::{Mount, as_nobody, new_folder, put_programs};
 use crate::support::terminal::OnTerminal;
 use serde_json::Value;
 use std::fs::File;
 use std::os::unix::fs::FileExt;
+use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
@@ -321,4 +322,46 @@ fn top_takes_the_terminal_and_gives_it_back() {
     assert!(!status.success(), "{shown}");
     let (_, after) = shown.split_once("\x1b[?1049l").unwrap();
     assert!(after.contains("dmfs:"), "{after:?}");
+}
+
+#[test]
+fn the_doctor_knows_that_mounts_work_here() {
+    let (folder, _) = new_folder();
+    put_programs(folder.path());
+    let program = folder.path().join("dmfs");
+    let open = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+    std::fs::set_permissions(folder.path(), open).unwrap();
+    let setpriv = as_nobody();
+    for under in [&[][..], &setpriv] {
+        let mut words = under.to_vec();
+        words.push(program.display().to_string());
+        let run = |option: &[&str]| {
+            let mut command = Command::new(&words[0]);
+            command.args(&words[1..]).arg("doctor").args(option);
+            let said = command.env_remove("XDG_RUNTIME_DIR").output().unwrap();
+            assert!(said.status.success(), "{said:?}");
+            String::from_utf8(said.stdout).unwrap()
+        };
+        let told = json(&run(&["--json"]));
+        assert_eq!(told["can_mount"], true);
+        let text = run(&[]);
+        for check in told["checks"].as_array().unwrap() {
+            let (name, state) = (
+                check["name"].as_str().unwrap(),
+                check["state"].as_str().unwrap(),
+            );
+            let line = text
+                .lines()
+                .find(|line| line.contains(&format!("  {name} ")));
+            assert!(
+                line.is_some_and(|line| line.starts_with(state)),
+                "{name}: {text}"
+            );
+            assert_eq!(state == "ok", check["advice"] == "", "{check}");
+        }
+        assert!(
+            text.lines().last().unwrap().starts_with("dmfs works here"),
+            "{text}"
+        );
+    }
 }
