@@ -8,6 +8,7 @@ mod announce;
 mod background;
 pub mod connection;
 mod holders;
+mod notify;
 
 use std::fs;
 use std::io;
@@ -34,6 +35,7 @@ use crate::fs::{FsOptions, Mounted};
 use crate::io::Errno;
 use crate::sync::{Arc, OnceLock};
 use crate::targets::KINDS;
+use crate::terminal::{Amount, Look, Progress};
 
 /// How long a mount that is ended by force may take to let go.
 const FORCED_END: Duration = Duration::from_secs(5);
@@ -183,6 +185,7 @@ impl Daemon {
         };
         self.registry.set_surroundings(Arc::new(around));
         if let Some(config) = &config {
+            let _progress = self.tell_progress(config);
             config::apply(config, &self.registry, &|| true).map_err(|error| error.to_string())?;
         }
         let server = self.open_socket(&identity)?;
@@ -193,12 +196,23 @@ impl Daemon {
         if background::is_child() {
             background::ready();
         }
+        notify::ready(&format!("serves {}", identity.path.display()));
         let ended = self.mounted.wait().map_err(|error| error.to_string());
+        notify::stopping();
         let ended = ended.and_then(|()| self.check_unmounted(&identity));
         // Wakes who waits for an event, so that everybody gets an answer.
         self.registry.shut_down();
         server.finish();
         ended
+    }
+
+    /// Tells how many of the devices are made, as long as what it gives lives.
+    fn tell_progress(&self, config: &Config) -> Progress {
+        let (registry, of) = (self.registry.clone(), config.devices.len() as u64);
+        Progress::asking("mount", Look::of(io::stderr()), move || Amount {
+            done: registry.list().len() as u64,
+            of,
+        })
     }
 
     /// Serving has ended. Where the mount is still there, nobody has unmounted it: its connection was cut. It is
