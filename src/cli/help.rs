@@ -198,16 +198,25 @@ fn write_man_pages(folder: &Path) -> Outcome {
     let problem =
         |error: std::io::Error| Failure::new(format!("dmfs: {}: {error}", folder.display()));
     fs::create_dir_all(folder).map_err(problem)?;
-    let overview = program().after_help("See also dmfs-VERB(8) for each command, and dmsetup(8).");
-    let pages = VERBS
-        .iter()
-        .map(|verb| (format!("dmfs-{}", verb.name), verb_command(verb)));
-    for (name, command) in pages.chain([("dmfs".to_string(), overview)]) {
+    let overview =
+        program().after_help("dmfs-VERB(8) for each command, dmfs-doctor(8), dmsetup(8)");
+    let pages = VERBS.iter().map(|verb| {
+        (
+            format!("dmfs-{}", verb.name),
+            "EXAMPLES",
+            verb_command(verb),
+        )
+    });
+    for (name, last, command) in pages.chain([("dmfs".to_string(), "SEE ALSO", overview)]) {
         let mut page = Vec::new();
         Man::new(command)
             .section("8")
             .render(&mut page)
             .map_err(problem)?;
+        // What follows a help text has no heading of its own there.
+        let page = String::from_utf8_lossy(&page)
+            .replacen(".SH EXTRA\nExample: ", ".SH EXTRA\n", 1)
+            .replacen(".SH EXTRA", &format!(".SH {last}"), 1);
         fs::write(folder.join(format!("{name}.8")), page).map_err(problem)?;
     }
     Ok(())

@@ -421,6 +421,7 @@ fn every_verb_has_a_man_page_and_a_line_in_the_docs() {
         let page =
             std::fs::read_to_string(folder.path().join(format!("dmfs-{}.8", verb.name))).unwrap();
         assert!(page.contains(".SH SYNOPSIS"), "{}", verb.name);
+        assert!(page.contains(".SH EXAMPLES\ndmfs "), "{page}");
         let listed = docs.contains(&format!("`{}", verb.name));
         assert!(
             listed || verb.name.starts_with("udev"),

@@ -121,7 +121,10 @@ impl Shared {
                 continue;
             }
             if let Some(ask) = ask {
-                state.amount = ask();
+                drop(state);
+                let amount = ask();
+                state = self.state.lock();
+                state.amount = amount;
             }
             let elapsed = self.begun.elapsed();
             if self.look.is_terminal {

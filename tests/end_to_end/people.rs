@@ -194,6 +194,8 @@ fn a_terminal_gets_the_same_text_in_colours() {
         &["info", "-c"],
         &["ls"],
         &["counters"],
+        &["ls", "--tree"],
+        &["limits", "low"],
     ] {
         let shown = on_terminal(&mount, "dmfs", words, &[]);
         assert!(colours.is_match(&shown), "{words:?}: {shown:?}");

@@ -1,5 +1,6 @@
 //! `ls` and `deps`: which devices there are and what they use.
 
+use regex::Regex;
 use rustix::termios::tcgetwinsize;
 use serde_json::{Value, json};
 
@@ -184,7 +185,15 @@ fn show_tree(session: &mut Session<'_>) -> Outcome {
     if rows.is_empty() {
         return session.print("No devices found\n");
     }
-    session.print(&tree::render(&rows, &options))
+    let tree = tree::render(&rows, &options);
+    let tree = match (session.look.colour, Regex::new(r"\(\d+:\d+\)")) {
+        (true, Ok(numbers)) => {
+            let faint = session.paint(Paint::Faint, "$0");
+            numbers.replace_all(&tree, faint).into_owned()
+        }
+        _ => tree,
+    };
+    session.print(&tree)
 }
 
 fn tree_json(row: &DeviceRow, all: &[DeviceRow]) -> Value {

@@ -9,6 +9,7 @@ use crate::cli::client;
 use crate::cli::columns::{Column, column, table};
 use crate::cli::session::{Failure, Outcome, Session};
 use crate::control::protocol::json::{DeviceCounters, JsonReply, JsonRequest};
+use crate::terminal::Paint;
 
 /// How long `umount` waits for the mount to be gone.
 const UMOUNT_WAIT: Duration = Duration::from_secs(10);
@@ -65,7 +66,10 @@ pub fn mounts(session: &mut Session<'_>, _words: &[String]) -> Outcome {
     for mount in mounts {
         session.print(&format!(
             "{}\tpid {}\t{} devices\tdmfs {}\n",
-            mount.mountpoint, mount.pid, mount.devices, mount.version
+            session.paint(Paint::Name, &mount.mountpoint),
+            mount.pid,
+            mount.devices,
+            mount.version
         ))?;
     }
     Ok(())
@@ -162,7 +166,8 @@ pub fn limits(session: &mut Session<'_>, words: &[String]) -> Outcome {
         ("Rotational", limits.rotational.to_string()),
     ];
     for (head, value) in lines {
-        session.print(&format!("{:<22}{value}\n", format!("{head}:")))?;
+        let head = session.paint(Paint::Faint, &format!("{:<22}", format!("{head}:")));
+        session.print(&format!("{head}{value}\n"))?;
     }
     Ok(())
 }
