@@ -3,7 +3,9 @@
 //! An edge over several layers bends in each between: it has a place of its own there, so that it runs past boxes
 //! and not through them.
 
-use super::Graph;
+use std::collections::HashMap;
+
+use super::{Graph, Node, NodeKind};
 
 /// Columns between two boxes, and rows between two layers.
 pub(super) const GAP: f64 = 28.0;
@@ -28,7 +30,7 @@ struct Item {
 pub(super) struct Layout {
     /// The left edge and the layer from the top of each box.
     pub(super) boxes: Vec<(f64, usize)>,
-    /// The middles through which each edge goes, from box to box, one a layer, and the layer of the first.
+    /// Where each edge leaves its box, passes each layer between, and comes to the other box; and the layer of the first.
     pub(super) ways: Vec<(usize, Vec<f64>)>,
     pub(super) layers: usize,
     pub(super) width: f64,
@@ -64,13 +66,16 @@ pub(super) fn lay_out(graph: &Graph, widths: &[f64]) -> Layout {
             (from, chain)
         })
         .collect();
-    layers.settle();
+    layers.settle_all();
     layers.result(&heights, top, widths, &chains)
 }
 
-/// How many layers lie below each box.
+/// How many layers lie below each box. The lowest is for what is no mapped device, if there is any.
 fn heights(graph: &Graph) -> Vec<usize> {
-    let mut heights = vec![0; graph.nodes.len()];
+    let is_mapped = |node: &Node| matches!(node.kind, NodeKind::Mapped { .. });
+    let lowest = usize::from(!graph.nodes.iter().all(is_mapped));
+    let height = |node| if is_mapped(node) { lowest } else { 0 };
+    let mut heights: Vec<usize> = graph.nodes.iter().map(height).collect();
     // What was asked for while tables changed might go round: the number of turns is bounded.
     for _ in 0..MOST_LAYERS {
         let mut changed = false;
@@ -112,6 +117,59 @@ impl Layers {
                 self.items[below].above.push(above);
             }
         }
+    }
+
+    /// Settles what hangs together, one such part beside the other.
+    fn settle_all(&mut self) {
+        let parts = self.parts();
+        let count = parts.iter().max().map_or(0, |most| most + 1);
+        let mut rows_of: Vec<Vec<Vec<usize>>> = vec![Vec::new(); count];
+        for (layer, row) in std::mem::take(&mut self.rows).into_iter().enumerate() {
+            for item in row {
+                let rows = &mut rows_of[parts[item]];
+                rows.resize(rows.len().max(layer + 1), Vec::new());
+                rows[layer].push(item);
+            }
+        }
+        let mut from = 0.0;
+        for rows in rows_of {
+            let items: Vec<usize> = rows.iter().flatten().copied().collect();
+            self.rows = rows;
+            self.settle();
+            let edges = items.iter().map(|&item| {
+                let item = &self.items[item];
+                (item.x - item.width / 2.0, item.x + item.width / 2.0)
+            });
+            let (left, right) = edges.fold((f64::INFINITY, f64::NEG_INFINITY), |all, one| {
+                (all.0.min(one.0), all.1.max(one.1))
+            });
+            for item in items {
+                self.items[item].x += from - left;
+            }
+            from += right - left + GAP;
+        }
+    }
+
+    /// For each item, which of the parts that hang together it belongs to.
+    fn parts(&self) -> Vec<usize> {
+        const NONE: usize = usize::MAX;
+        let mut parts = vec![NONE; self.items.len()];
+        let mut count = 0;
+        for first in 0..self.items.len() {
+            if parts[first] != NONE {
+                continue;
+            }
+            let mut next = vec![first];
+            while let Some(item) = next.pop() {
+                if std::mem::replace(&mut parts[item], count) == NONE {
+                    let item = &self.items[item];
+                    let linked = item.above.iter().chain(&item.below);
+                    next.extend(linked.filter(|&&at| parts[at] == NONE));
+                }
+            }
+            count += 1;
+        }
+        parts
     }
 
     fn settle(&mut self) {
@@ -181,6 +239,33 @@ impl Layers {
         }
     }
 
+    /// Where edges leave a box below, or come to it above: side by side, in the order of where they come from or go to.
+    fn ports(&self, chains: &[(usize, Vec<usize>)], down: bool) -> Vec<f64> {
+        let ends = chains.iter().map(|(_, chain)| match down {
+            true => (chain.first(), chain.get(1)),
+            false => (chain.last(), chain.iter().rev().nth(1)),
+        });
+        let mut of_box: HashMap<usize, Vec<(f64, usize)>> = HashMap::new();
+        for (edge, ends) in ends.enumerate() {
+            if let (Some(&own), Some(&other)) = ends {
+                of_box
+                    .entry(own)
+                    .or_default()
+                    .push((self.items[other].x, edge));
+            }
+        }
+        let mut ports = vec![0.0; chains.len()];
+        for (item, mut edges) in of_box {
+            edges.sort_by(|a, b| a.0.total_cmp(&b.0));
+            let item = &self.items[item];
+            let step = item.width / (edges.len() + 1) as f64;
+            for (place, (_, edge)) in edges.into_iter().enumerate() {
+                ports[edge] = item.x - item.width / 2.0 + step * (place + 1) as f64;
+            }
+        }
+        ports
+    }
+
     fn result(
         &self,
         heights: &[usize],
@@ -193,18 +278,22 @@ impl Layers {
         let least = if least.is_finite() { least } else { 0.0 };
         let most = self.items.iter().map(|item| left(item) + item.width);
         let boxes = self.items.iter().zip(heights).zip(widths);
+        let (leaving, coming) = (self.ports(chains, true), self.ports(chains, false));
         Layout {
             boxes: boxes
                 .map(|((item, height), _)| (left(item) - least, top - height))
                 .collect(),
             ways: chains
                 .iter()
-                .map(|(layer, chain)| {
-                    let middles = chain.iter().map(|&at| self.items[at].x - least);
-                    (*layer, middles.collect())
+                .zip(leaving.iter().zip(&coming))
+                .map(|((layer, chain), (&leaves, &comes))| {
+                    let bends = chain.len().saturating_sub(2);
+                    let bends = chain.iter().skip(1).take(bends).map(|&at| self.items[at].x);
+                    let way = std::iter::once(leaves).chain(bends).chain([comes]);
+                    (*layer, way.map(|x| x - least).collect())
                 })
                 .collect(),
-            layers: self.rows.len(),
+            layers: top + 1,
             width: most.fold(0.0, f64::max) - least,
         }
     }

@@ -117,10 +117,19 @@ fn mapped_node(device: &StackDevice) -> Node {
         }
     }
     let mut lines = vec![format!("{}, {}", device.number, state.join(", "))];
-    let targets: Vec<String> = device
-        .rows
+    let mut targets: Vec<(&str, u64)> = Vec::new();
+    for rows in &device.rows {
+        match targets
+            .iter_mut()
+            .find(|(target, _)| *target == rows.target)
+        {
+            Some((_, count)) => *count = count.saturating_add(rows.rows),
+            None => targets.push((&rows.target, rows.rows)),
+        }
+    }
+    let targets: Vec<String> = targets
         .iter()
-        .map(|rows| times(&rows.target, rows.rows))
+        .map(|&(target, rows)| times(target, rows))
         .collect();
     lines.push(match targets.is_empty() {
         true => "no table".to_owned(),

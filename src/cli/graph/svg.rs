@@ -12,16 +12,20 @@ const MARGIN: f64 = 24.0;
 const LINE: f64 = 17.0;
 const LETTER: f64 = 7.3;
 const PADDING: f64 = 12.0;
+/// Of a letter and a line on an edge, and how many lines such names may take.
+const SMALL_LETTER: f64 = 6.3;
+const SMALL_LINE: f64 = 12.0;
+const LABEL_LINES: usize = 3;
 /// Letters of the longest line in a box; the whole is told where the pointer rests.
 const LONGEST: usize = 44;
 
 const STYLE: &str = "\
 text{font:12px ui-monospace,Menlo,Consolas,monospace;fill:#1f2328}
-.t{font-weight:700}.l{fill:#59636e}.e{font-size:10px;fill:#59636e;text-anchor:middle}
+.t{font-weight:700}.l{fill:#59636e}.e{font-size:10px;fill:#59636e;text-anchor:middle;paint-order:stroke;stroke:#fff;stroke-width:4px}
 rect{stroke-width:1.2}.m rect{fill:#ddf4ff;stroke:#0969da}.s rect{fill:#fff8c5;stroke:#9a6700;stroke-dasharray:5 3}
 .f rect{fill:#dafbe1;stroke:#1a7f37}.b rect{fill:#fbefff;stroke:#8250df}.r rect{fill:#f6f8fa;stroke:#59636e}
 path{fill:none;stroke:#818b98;stroke-width:1.2}.g{fill:#fff}
-@media(prefers-color-scheme:dark){text{fill:#e6edf3}.l,.e{fill:#9198a1}.g{fill:#0d1117}path{stroke:#656c76}
+@media(prefers-color-scheme:dark){text{fill:#e6edf3}.l,.e{fill:#9198a1}.e{stroke:#0d1117}.g{fill:#0d1117}path{stroke:#656c76}
 .m rect{fill:#0c2d6b;stroke:#58a6ff}.s rect{fill:#4b2900;stroke:#d29922}.f rect{fill:#033a16;stroke:#3fb950}
 .b rect{fill:#3c1e70;stroke:#a371f7}.r rect{fill:#212830;stroke:#9198a1}}";
 
@@ -38,13 +42,16 @@ pub(super) fn draw(graph: &Graph) -> String {
          <title>Mapped devices and what they lie on</title>\n<style>{STYLE}</style>\n\
          <rect class=\"g\" width=\"100%\" height=\"100%\"/>\n"
     );
+    let mut labels = Labels::default();
     let picture = Picture {
         layout: &layout,
         tall,
     };
     for (edge, (layer, way)) in graph.edges.iter().zip(&layout.ways) {
-        picture.edge(&mut text, *layer, way, &edge.label);
+        picture.edge(&mut text, *layer, way);
+        labels.add(&picture, *layer, way, &edge.label);
     }
+    text += &labels.text;
     for ((node, &(x, layer)), &width) in graph.nodes.iter().zip(&layout.boxes).zip(&widths) {
         draw_box(&mut text, node, x + MARGIN, picture.top(layer), width, tall);
     }
@@ -71,35 +78,59 @@ impl Picture<'_> {
     }
 
     /// A curve from box to box: straight past a layer, bent between two.
-    fn edge(&self, text: &mut String, layer: usize, way: &[f64], label: &str) {
-        let (Some(&first), Some(&second)) = (way.first(), way.get(1)) else {
+    fn edge(&self, text: &mut String, layer: usize, way: &[f64]) {
+        let Some((&first, rest)) = way.split_first() else {
             return;
         };
-        let mut y = self.top(layer) + self.tall;
-        let mut path = format!("M{:.1} {y:.1}", first + MARGIN);
-        let mut x = first + MARGIN;
-        for (step, &next) in way.iter().skip(1).enumerate() {
+        let (mut x, mut y) = (first + MARGIN, self.top(layer) + self.tall);
+        let mut path = format!("M{x:.1} {y:.1}");
+        for (step, &next) in rest.iter().enumerate() {
             let next = next + MARGIN;
             let (end, middle) = (y + LAYER_GAP, y + LAYER_GAP / 2.0);
             let _ = write!(
                 path,
                 "C{x:.1} {middle:.1} {next:.1} {middle:.1} {next:.1} {end:.1}"
             );
-            y = end;
-            x = next;
-            if step + 2 < way.len() {
+            (x, y) = (next, end);
+            if step + 1 < rest.len() {
                 y += self.tall;
                 let _ = write!(path, "V{y:.1}");
             }
         }
         let _ = writeln!(text, "<path d=\"{path}\"/>");
-        // A third of the way down: edges that meet below are still apart there.
-        let at = (first * 2.0 + second) / 3.0 + MARGIN;
-        let y = self.top(layer) + self.tall + LAYER_GAP * 0.4;
+    }
+}
+
+/// The names on edges, none on another as far as there is room.
+#[derive(Default)]
+struct Labels {
+    text: String,
+    /// Layer, line and ends of those that stand.
+    placed: Vec<(usize, usize, f64, f64)>,
+}
+
+impl Labels {
+    /// On the edge, where it leaves the box: edges that meet below are still apart there.
+    fn add(&mut self, picture: &Picture<'_>, layer: usize, way: &[f64], label: &str) {
+        let Some(&first) = way.first() else {
+            return;
+        };
+        let (x, label) = (first + MARGIN, cut(label, LONGEST));
+        let half = label.chars().count() as f64 * SMALL_LETTER / 2.0;
+        let is_free = |line: usize| {
+            let mut there = self
+                .placed
+                .iter()
+                .filter(|placed| (placed.0, placed.1) == (layer, line));
+            !there.any(|&(_, _, left, right)| left < x + half && x - half < right)
+        };
+        let line = (0..LABEL_LINES).find(|&line| is_free(line)).unwrap_or(0);
+        self.placed.push((layer, line, x - half, x + half));
+        let y = picture.top(layer) + picture.tall + 17.0 + line as f64 * SMALL_LINE;
         let _ = writeln!(
-            text,
-            "<text class=\"e\" x=\"{at:.1}\" y=\"{y:.1}\">{}</text>",
-            escaped(&cut(label, LONGEST))
+            self.text,
+            "<text class=\"e\" x=\"{x:.1}\" y=\"{y:.1}\">{}</text>",
+            escaped(&label)
         );
     }
 }

@@ -141,3 +141,28 @@ fn a_part_of_the_stack_is_what_lies_below() {
         ["left", "to\"p<"]
     );
 }
+
+#[test]
+fn what_hangs_together_stands_together() {
+    let graph = Graph::new(&stack());
+    let layout = lay_out(&graph, &[100.0, 100.0, 100.0, 100.0]);
+    let right = |place: usize| layout.boxes[place].0 + 100.0;
+    let others = [0, 1, 3].map(right).into_iter().fold(0.0, f64::max);
+    // "alone" is beside them, no further off than any neighbour, and above the files.
+    assert!(layout.boxes[2].0 >= others && layout.boxes[2].0 <= others + 2.0 * GAP);
+    assert_eq!(layout.boxes[2].1, 1);
+}
+
+#[test]
+fn edges_leave_a_box_side_by_side() {
+    let graph = Graph::new(&stack());
+    let layout = lay_out(&graph, &[100.0, 150.0, 80.0, 200.0]);
+    let from_top: Vec<f64> = layout
+        .ways
+        .iter()
+        .filter(|way| way.0 == 0)
+        .map(|way| way.1[0])
+        .collect();
+    assert_eq!(from_top.len(), 2);
+    assert!((from_top[0] - from_top[1]).abs() >= 49.0, "{from_top:?}");
+}
