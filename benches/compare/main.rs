@@ -28,6 +28,7 @@ use std::fs;
 use std::io::{self, Write as _};
 use std::path::Path;
 use std::process::ExitCode;
+use std::thread;
 
 use rustix::fs::statfs;
 use rustix::process::geteuid;
@@ -35,7 +36,7 @@ use rustix::process::geteuid;
 use kind::{Kind, Transport};
 use measure::{Results, measure};
 use options::{Options, USAGE};
-use process::on_cpus;
+use process::{be_nice, bind_this_thread};
 use servers::{Server, Setup, disable_ring, is_ring_enabled, start, transport_option};
 use target::{Layer, Target};
 use workload::Random;
@@ -91,6 +92,7 @@ fn compare(options: &Options) -> Result<(), String> {
     };
     fill(&setup.backing, options.size_mib)
         .map_err(|error| format!("{}: {error}", setup.backing.display()))?;
+    be_nice(options.nice)?;
     let was_ring_enabled = is_ring_enabled();
     let kinds = available(options, &setup);
     let mut results = Results::default();
@@ -161,7 +163,9 @@ fn measure_group(
             println!("loop: left out, only root attaches loop devices");
             continue;
         }
-        let up = on_cpus(&options.server_cpus, || start(kinds, setup))??;
+        let up = start(kinds, setup)?;
+        up.iter()
+            .try_for_each(|server| server.bind(&options.server_cpus))?;
         let mut targets: Vec<(Server, Target)> = Vec::new();
         for server in up {
             match Target::new(layer, &server.file) {
@@ -176,13 +180,21 @@ fn measure_group(
         let of_layer = |workload: &&workload::Workload| {
             layer == Layer::File || workload.mode == workload::Mode::Direct
         };
-        for workload in options.workloads.iter().filter(of_layer) {
-            measure(workload, &targets, group, options, results);
-        }
+        // The client is a thread of its own, so that what is started later is not bound with it.
+        let client = || {
+            bind_this_thread(&options.client_cpus)?;
+            for workload in options.workloads.iter().filter(of_layer) {
+                measure(workload, &targets, group, options, results);
+            }
+            Ok(())
+        };
+        let outcome: Result<(), String> = thread::scope(|scope| scope.spawn(client).join())
+            .unwrap_or_else(|_| Err("the client ended early".to_owned()));
         targets.into_iter().for_each(|(server, target)| {
             drop(target);
             drop(server);
         });
+        outcome?;
     }
     Ok(())
 }

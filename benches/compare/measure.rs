@@ -11,7 +11,6 @@ use crate::fio;
 use crate::kind::Kind;
 use crate::load::{Load, Slice};
 use crate::options::{Engine, Options};
-use crate::process::on_cpus;
 use crate::scaling::Scaling;
 use crate::servers::Server;
 use crate::statistics::{Interval, interval, interval_of_quotient, median};
@@ -226,10 +225,7 @@ fn run_round(
         .collect();
     let mut sums = vec![(Slice::default(), 0.0); runners.len()];
     for &index in forth.iter().chain(forth.iter().rev()) {
-        let slice = on_cpus(&options.client_cpus, || {
-            runners[index].slice(workload, options)
-        });
-        match slice.and_then(|slice| slice) {
+        match runners[index].slice(workload, options) {
             Ok((slice, cpu)) => {
                 let sum = &mut sums[index];
                 *sum = (sum.0.and(slice), sum.1 + cpu);

@@ -20,6 +20,7 @@ pub const USAGE: &str = "cargo bench --bench compare -- [OPTION VALUE]...
     --limit SECONDS         the most time for one row of one group of servers (default: 60)
     --client-cpus N,N       processors for the client (default: none in particular)
     --server-cpus N,N       processors for the servers (default: none in particular)
+    --nice N                share of the processors for client and servers, -20 to 19 (default: 0)
     --engine own|fio        who reads and writes (default: own)
     --dmfs PATH             the program to measure (default: the one of this build)
     --scaling on|off        also make, list and remove 10,000 devices (default: on)
@@ -58,6 +59,8 @@ pub struct Options {
     pub client_cpus: Vec<usize>,
     /// Where servers run; anywhere if empty.
     pub server_cpus: Vec<usize>,
+    /// Share of the processors, as nice(1).
+    pub nice: i32,
     /// Who reads and writes.
     pub engine: Engine,
     /// The program to measure.
@@ -90,6 +93,7 @@ impl Options {
             limit: Duration::from_secs(60),
             client_cpus: Vec::new(),
             server_cpus: Vec::new(),
+            nice: 0,
             engine: Engine::Own,
             dmfs: PathBuf::from(env!("CARGO_BIN_EXE_dmfs")),
             scaling: true,
@@ -131,6 +135,11 @@ impl Options {
             "--within" => self.within = positive(value)?,
             "--client-cpus" => self.client_cpus = numbers(value)?,
             "--server-cpus" => self.server_cpus = numbers(value)?,
+            "--nice" => {
+                let number = value.parse().ok();
+                let number = number.filter(|number| (-20..20).contains(number));
+                self.nice = number.ok_or("-20 to 19 is expected")?;
+            }
             "--engine" => {
                 self.engine = match value {
                     "own" => Engine::Own,

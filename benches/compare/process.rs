@@ -6,7 +6,8 @@ use std::fs;
 use std::io;
 use std::mem::MaybeUninit;
 
-use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
+use rustix::process::{Pid, setpriority_process};
+use rustix::thread::{CpuSet, sched_setaffinity};
 
 /// CPU seconds that process `pid` has used since it began: user and system, all its threads, those that ended too.
 ///
@@ -45,24 +46,45 @@ pub fn memory_mib(pid: u32, line: &str) -> Result<f64, String> {
         .ok_or_else(|| format!("{path}: {line} in kB is expected"))
 }
 
-/// Runs `work` with this thread, and what it starts, on the processors of `cpus` alone; on all that were allowed
-/// before where `cpus` is empty.
+/// Lets this thread run on the processors of `cpus` alone; changes nothing where `cpus` is empty.
 ///
 /// # Errors
 /// A sentence where these processors are not to be had.
-pub fn on_cpus<R>(cpus: &[usize], work: impl FnOnce() -> R) -> Result<R, String> {
-    if cpus.is_empty() {
-        return Ok(work());
+pub fn bind_this_thread(cpus: &[usize]) -> Result<(), String> {
+    bind(None, cpus)
+}
+
+/// The same for all threads that process `pid` has now. It may already have counted the processors it could use.
+///
+/// # Errors
+/// A sentence where there is no such process, or these processors are not to be had.
+pub fn bind_process(pid: u32, cpus: &[usize]) -> Result<(), String> {
+    let path = format!("/proc/{pid}/task");
+    let failed = |error: io::Error| format!("{path}: {error}");
+    for thread in fs::read_dir(&path).map_err(failed)? {
+        let name = thread.map_err(failed)?.file_name();
+        let number = name.to_str().and_then(|name| name.parse().ok());
+        bind(number.and_then(Pid::from_raw), cpus)?;
     }
-    let failed = |error: rustix::io::Errno| format!("processors {cpus:?}: {error}");
-    let before = sched_getaffinity(None).map_err(failed)?;
+    Ok(())
+}
+
+fn bind(thread: Option<Pid>, cpus: &[usize]) -> Result<(), String> {
+    if cpus.is_empty() {
+        return Ok(());
+    }
     let mut wanted = CpuSet::new();
     if let Some(cpu) = cpus.iter().find(|&&cpu| cpu >= CpuSet::MAX_CPU) {
         return Err(format!("processor {cpu}: there are not that many"));
     }
     cpus.iter().for_each(|&cpu| wanted.set(cpu));
-    sched_setaffinity(None, &wanted).map_err(failed)?;
-    let result = work();
-    sched_setaffinity(None, &before).map_err(failed)?;
-    Ok(result)
+    sched_setaffinity(thread, &wanted).map_err(|error| format!("processors {cpus:?}: {error}"))
+}
+
+/// Gives this thread, and what it starts, another share of the processors: from -20, the most, to 19.
+///
+/// # Errors
+/// A sentence where this user may not.
+pub fn be_nice(nice: i32) -> Result<(), String> {
+    setpriority_process(None, nice).map_err(|error| format!("nice {nice}: {error}"))
 }

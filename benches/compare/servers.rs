@@ -6,7 +6,7 @@ use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::rc::Rc;
+use std::sync::Arc;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
@@ -15,7 +15,7 @@ use rustix::process::{Pid, Signal, geteuid, kill_process};
 
 use crate::kind::{Device, Kind, Transport};
 use crate::plain_fuser::FILE_NAME;
-use crate::process::{cpu_seconds, memory_mib};
+use crate::process::{bind_process, cpu_seconds, memory_mib};
 
 /// How long a server may take to come up or to go away.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -55,7 +55,7 @@ pub struct Server {
     pub file: PathBuf,
     /// The length of that file.
     pub bytes: u64,
-    running: Option<Rc<Running>>,
+    running: Option<Arc<Running>>,
 }
 
 /// A mount and the processes that serve it. Dropping it unmounts and ends them.
@@ -70,7 +70,7 @@ pub struct Running {
 /// # Errors
 /// A sentence where a server cannot be started, ends early, or does not show its file in time.
 pub fn start(kinds: &[Kind], setup: &Setup) -> Result<Vec<Server>, String> {
-    let mut dmfs: Option<Rc<Running>> = None;
+    let mut dmfs: Option<Arc<Running>> = None;
     let mut up = Vec::new();
     for &kind in kinds {
         let folder = setup.folder.join(match kind {
@@ -83,7 +83,7 @@ pub fn start(kinds: &[Kind], setup: &Setup) -> Result<Vec<Server>, String> {
             _ => {
                 fs::create_dir_all(&folder)
                     .map_err(|error| format!("{}: {error}", folder.display()))?;
-                let running = Rc::new(Running::spawn(kind, setup, &folder)?);
+                let running = Arc::new(Running::spawn(kind, setup, &folder)?);
                 if matches!(kind, Kind::Dmfs(..)) {
                     dmfs = Some(running.clone());
                 }
@@ -138,6 +138,15 @@ impl Server {
     pub fn cpu_seconds(&self) -> Result<f64, String> {
         let processes = self.processes().iter();
         processes.map(|child| cpu_seconds(child.id())).sum()
+    }
+
+    /// Lets the server's threads run on the processors of `cpus` alone; changes nothing where `cpus` is empty.
+    ///
+    /// # Errors
+    /// A sentence where a process is gone, or these processors are not to be had.
+    pub fn bind(&self, cpus: &[usize]) -> Result<(), String> {
+        let mut processes = self.processes().iter();
+        processes.try_for_each(|child| bind_process(child.id(), cpus))
     }
 
     /// The most memory that the server's processes ever had resident, in MiB; nothing for the file itself.
