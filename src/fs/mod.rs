@@ -41,8 +41,6 @@ use inodes::Inodes;
 use protocol::{Notice, ROOT};
 use transport::Connection;
 
-/// More workers than this slow a lone reader.
-const MOST_WORKERS: usize = 4;
 /// More requests than this that wait at the same time queue.
 const MOST_WAITING: usize = 4096;
 /// How long a thread of the waiting room stays without work.
@@ -104,7 +102,10 @@ fn start(
     let connection = Arc::new(Connection::new(descriptor));
     let dispatch = Arc::new(Dispatch::new(front.clone(), Arc::new(room)));
     let processors = available_parallelism().map_or(1, usize::from);
-    let count = options.threads.unwrap_or(processors).clamp(1, MOST_WORKERS);
+    let count = options
+        .threads
+        .unwrap_or(processors)
+        .clamp(1, transport::MOST_WORKERS);
     let workers = transport::start(&connection, &dispatch, count)
         .map_err(|error| failed("starting a worker", &error))?;
     let end = Arc::new(End::default());

@@ -140,6 +140,17 @@ pub enum Operation<'a> {
     Refused(Errno),
 }
 
+impl Operation<'_> {
+    /// Bytes of data that it moves.
+    pub fn data_len(&self) -> usize {
+        match self {
+            Operation::Read { len, .. } => *len,
+            Operation::Write { data, .. } => data.len(),
+            _ => 0,
+        }
+    }
+}
+
 /// What setattr is to change.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct SetAttributes {

@@ -1,15 +1,17 @@
 //! The classic transport: workers read requests from /dev/fuse and write answers to it.
 //!
-//! Each worker has a descriptor of its own and serves what it reads before it reads again.
+//! Each worker has a descriptor of its own and serves what it reads before it reads again. How many of them wait for
+//! requests is the crew's to decide.
 
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::thread::{self, JoinHandle};
 
 use super::connection::{Connection, Incoming};
+use super::crew::{Crew, Looks};
 use super::reply::Reply;
 use crate::fs::dispatch::Dispatch;
-use crate::fs::protocol::{Operation, decode, split};
+use crate::fs::protocol::{Header, Operation, decode, split};
 use crate::io::Errno;
 use crate::sync::{Arc, become_worker};
 
@@ -30,12 +32,18 @@ pub fn start(
     for _ in 1..count {
         connections.push(Arc::new(connection.for_another_worker()?));
     }
+    let crew = Arc::new(Crew::new(connections.len()));
     let workers = connections.into_iter().enumerate();
     let workers = workers.map(|(number, connection)| {
-        let dispatch = dispatch.clone();
+        let worker = Worker {
+            number,
+            connection,
+            dispatch: dispatch.clone(),
+            crew: crew.clone(),
+        };
         thread::Builder::new()
             .name(format!("fuse-{number}"))
-            .spawn(move || work(&connection, &dispatch))
+            .spawn(move || worker.work())
     });
     Ok(Workers(workers.collect::<io::Result<_>>()?))
 }
@@ -54,34 +62,56 @@ impl Workers {
     }
 }
 
-fn work(connection: &Arc<Connection>, dispatch: &Arc<Dispatch>) -> Result<(), Errno> {
-    become_worker();
-    let mut incoming = Incoming::new();
-    loop {
-        match connection.receive(&mut incoming) {
-            Ok(request) => {
-                // The request is then answered with EIO, by the reply that is dropped; the mount goes on.
-                let served = || serve(connection, dispatch, request);
-                if catch_unwind(AssertUnwindSafe(served)).is_err() {
-                    log::error!("serving a request panicked; it got EIO");
-                }
-            }
-            // A worker that holds a request when the mount goes away is told CONNABORTED, and not NODEV.
-            Err(Errno::NODEV | Errno::CONNABORTED) => return Ok(()),
-            Err(error) => return Err(error),
-        }
-    }
+/// One worker.
+struct Worker {
+    number: usize,
+    connection: Arc<Connection>,
+    dispatch: Arc<Dispatch>,
+    crew: Arc<Crew>,
 }
 
-#[inline]
-fn serve(connection: &Arc<Connection>, dispatch: &Arc<Dispatch>, request: &[u8]) {
-    let Ok((header, body)) = split(request) else {
-        return log::error!("the kernel sent {} bytes: too short", request.len());
-    };
-    let reply = Reply::new(header.unique, connection.clone());
-    match decode(&header, body, None) {
-        Ok(Operation::Forget) => reply.none(),
-        Ok(operation) => dispatch.serve(header.inode, operation, reply),
-        Err(error) => reply.error(error),
+impl Worker {
+    fn work(self) -> Result<(), Errno> {
+        become_worker();
+        let result = self.serve_all();
+        self.crew.dismiss();
+        match result {
+            // A worker that holds a request when the mount goes away is told CONNABORTED, and not NODEV.
+            Err(Errno::NODEV | Errno::CONNABORTED) => Ok(()),
+            other => other,
+        }
+    }
+
+    fn serve_all(&self) -> Result<(), Errno> {
+        let mut incoming = Incoming::new();
+        let mut looks = Looks::default();
+        while self.crew.wait_for_duty(self.number) {
+            let request = self.connection.receive(&mut incoming)?;
+            let Ok((header, body)) = split(request) else {
+                log::error!("the kernel sent {} bytes: too short", request.len());
+                continue;
+            };
+            let operation = decode(&header, body, None);
+            let len = operation.as_ref().map_or(0, Operation::data_len);
+            let is_backlog = || self.connection.has_request();
+            self.crew.taken(self.number, len, &mut looks, is_backlog);
+            // After a panic the request is answered with EIO, by the reply that is dropped; the mount goes on.
+            let serve = AssertUnwindSafe(|| self.serve(&header, operation));
+            if catch_unwind(serve).is_err() {
+                log::error!("serving a request panicked; it got EIO");
+            }
+            self.crew.served(self.number);
+        }
+        Ok(())
+    }
+
+    #[inline]
+    fn serve(&self, header: &Header, operation: Result<Operation<'_>, Errno>) {
+        let reply = Reply::new(header.unique, self.connection.clone());
+        match operation {
+            Ok(Operation::Forget) => reply.none(),
+            Ok(operation) => self.dispatch.serve(header.inode, operation, reply),
+            Err(error) => reply.error(error),
+        }
     }
 }

@@ -3,6 +3,7 @@
 use std::io::IoSlice;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::{read, writev};
 
 use super::clone::clone;
@@ -59,6 +60,12 @@ impl Connection {
                 Err(error) => return Err(error),
             }
         }
+    }
+
+    /// True where a request waits to be taken.
+    pub fn has_request(&self) -> bool {
+        let now = Timespec::default();
+        poll(&mut [PollFd::new(&self.0, PollFlags::IN)], Some(&now)).is_ok_and(|ready| ready > 0)
     }
 
     /// Answers request `unique`.

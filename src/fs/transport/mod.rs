@@ -6,10 +6,12 @@
 mod classic;
 mod clone;
 mod connection;
+mod crew;
 mod greeting;
 mod reply;
 
 pub use classic::start;
 pub use connection::Connection;
+pub use crew::MOST as MOST_WORKERS;
 pub use greeting::greet;
 pub use reply::Reply;
