@@ -12,8 +12,10 @@ use std::ops::Range;
 
 use super::scratch;
 use crate::io::{
-    BlockDev, Edges, Errno, Flags, IoError, IoResult, Op, OpKind, ReadBuf, Request, WriteBuf,
+    BlockDev, Edges, Errno, Flags, IoError, IoResult, Op, OpKind, Part, Plan, ReadBuf, Request,
+    Unplanned, WriteBuf,
 };
+use crate::sync::Arc;
 use crate::unit::{Bytes, SECTOR_SIZE, Sector, Sectors};
 
 /// The largest logical block that is widened to.
@@ -49,6 +51,10 @@ impl Widened {
     fn bytes(&self) -> Range<u64> {
         let start = self.at.to_bytes().0;
         start..start + self.len as u64
+    }
+
+    fn part(&self) -> Part {
+        Part::whole(self.at, Bytes(self.len as u64).whole_sectors())
     }
 
     fn is_exact(&self) -> bool {
@@ -158,6 +164,60 @@ fn write_widened(
     }
     scratch[wide.inner.clone()].copy_from_slice(data);
     device.submit(Request::write(wide.at, WriteBuf::new(scratch)).with_flags(flags))
+}
+
+/// A request as a plan, and which of the bytes that it moves are those asked for.
+pub struct Planned {
+    /// What is to be done. Moves `len` bytes.
+    pub plan: Plan,
+    /// Bytes of memory that it needs.
+    pub len: usize,
+    /// Where in them those asked for are.
+    pub inner: Range<usize>,
+}
+
+/// Plans what [`read`] does, where there is something to read.
+///
+/// # Errors
+/// Where it is not to be planned.
+pub fn plan_read(device: Arc<dyn BlockDev>, at: u64, len: usize) -> Result<Planned, Unplanned> {
+    let size = size(&*device);
+    let len = clipped(at, len as u64, size) as usize;
+    if len == 0 {
+        return Err(Unplanned);
+    }
+    let wide = Widened::new(at, len, block_size(&*device), size);
+    let mut plan = Plan::new(OpKind::Read, Flags::default());
+    device.plan(wide.part(), &mut plan)?;
+    Ok(Planned {
+        plan,
+        len: wide.len,
+        inner: wide.inner,
+    })
+}
+
+/// Plans what [`write`] does with `len` bytes, where all fit and cover whole blocks. The edges are the caller's to
+/// pass, before.
+///
+/// # Errors
+/// Where it is not to be planned.
+pub fn plan_write(
+    device: Arc<dyn BlockDev>,
+    at: u64,
+    len: usize,
+    flags: Flags,
+) -> Result<Plan, Unplanned> {
+    let size = size(&*device);
+    if len == 0 || clipped(at, len as u64, size) < len as u64 {
+        return Err(Unplanned);
+    }
+    let wide = Widened::new(at, len, block_size(&*device), size);
+    if !wide.is_exact() {
+        return Err(Unplanned);
+    }
+    let mut plan = Plan::new(OpKind::Write, flags);
+    device.plan(wide.part(), &mut plan)?;
+    Ok(plan)
 }
 
 /// Carries out `op`, which makes a range read as zeroes or drops it, on the whole blocks of `len` bytes from

@@ -1,7 +1,7 @@
 //! From the operations of a request to the [`Front`], and from what that says to the answer.
 //!
-//! A request is served on the worker that took it. What would have to wait goes to the waiting room, with a copy
-//! of its data, and is answered from there. Nothing is answered with ENOSYS where the kernel would take it for
+//! A request is served on the worker that took it. What would have to wait for a disk goes to the disk queue, what would
+//! have to wait for anything else to the waiting room, each with a copy of its data, and is answered from there. Nothing is answered with ENOSYS where the kernel would take it for
 //! "this file system never can" and stop asking.
 
 use std::collections::HashMap;
@@ -12,6 +12,7 @@ use super::front::{AttributeChange, Entry, Front, Listing};
 use super::inodes::OwnerChange;
 use super::protocol::{Entries, Operation, ROOT, SetAttributes};
 use super::protocol::{attributes, entry, opened, sought, usage, written};
+use super::queued::{Queued, When};
 use super::transport::Reply;
 use crate::io::{Errno, Flags, IoError, WaitingRoom};
 use crate::sync::{Arc, AtomicU64, Mutex, Ordering};
@@ -37,17 +38,19 @@ const DEVICE_FILE: u32 = FOPEN_DIRECT_IO | FOPEN_PARALLEL_DIRECT_WRITES | FOPEN_
 pub struct Dispatch {
     front: Arc<Front>,
     room: Arc<WaitingRoom>,
+    queued: Queued,
     /// Listings that open directories go through. A leaf in the lock order.
     listings: Mutex<HashMap<u64, Arc<Listing>>>,
     next_listing: AtomicU64,
 }
 
 impl Dispatch {
-    /// Serves `front`; what has to wait does so in `room`.
-    pub fn new(front: Arc<Front>, room: Arc<WaitingRoom>) -> Dispatch {
+    /// Serves `front`; what waits for a disk is `queued`, what has to wait for anything else does so in `room`.
+    pub fn new(front: Arc<Front>, room: Arc<WaitingRoom>, queued: Queued) -> Dispatch {
         Dispatch {
             front,
             room,
+            queued,
             listings: Mutex::new(HashMap::new()),
             next_listing: AtomicU64::new(1),
         }
@@ -119,11 +122,24 @@ impl Dispatch {
     }
 
     #[inline]
-    fn read(&self, inode: u64, at: u64, len: usize, reply: Reply) {
+    fn read(&self, inode: u64, at: u64, len: usize, mut reply: Reply) {
+        if self.queued.comes_first(inode) {
+            match self.queued.read(inode, at, len, When::Busy, reply) {
+                Ok(()) => return,
+                Err(back) => reply = back,
+            }
+        }
         let done = reply.data(len + WIDEST, |memory| {
             self.front.read(inode, at, len, memory, WORKER)
         });
         if let Err(reply) = done {
+            self.read_later(inode, at, len, reply);
+        }
+    }
+
+    #[cold]
+    fn read_later(&self, inode: u64, at: u64, len: usize, reply: Reply) {
+        if let Err(reply) = self.queued.read(inode, at, len, When::Always, reply) {
             self.later(move |front| {
                 // Nothing is put off that may wait: no reply comes back.
                 let _ = reply.data(len + WIDEST, |memory| {
@@ -134,20 +150,34 @@ impl Dispatch {
     }
 
     #[inline]
-    fn write(&self, inode: u64, at: u64, data: &[u8], durable: bool, reply: Reply) {
-        let flags = move |base| Flags {
+    fn write(&self, inode: u64, at: u64, data: &[u8], durable: bool, mut reply: Reply) {
+        let flags = Flags {
             fua: durable,
-            ..base
+            ..WORKER
         };
-        match self.front.write(inode, at, data, flags(WORKER)) {
-            Err(IoError::WOULD_WAIT) => {
-                let data = data.to_vec();
-                self.later(move |front| {
-                    let result = front.write(inode, at, &data, flags(WAITING));
-                    answer(reply, result, written);
-                });
+        if self.queued.comes_first(inode) {
+            match self.queued.write(inode, at, data, flags, When::Busy, reply) {
+                Ok(()) => return,
+                Err(back) => reply = back,
             }
+        }
+        match self.front.write(inode, at, data, flags) {
+            Err(IoError::WOULD_WAIT) => self.write_later(inode, at, data, flags, reply),
             result => answer(reply, result, written),
+        }
+    }
+
+    #[cold]
+    fn write_later(&self, inode: u64, at: u64, data: &[u8], flags: Flags, reply: Reply) {
+        let queued = self
+            .queued
+            .write(inode, at, data, flags, When::Always, reply);
+        if let Err(reply) = queued {
+            let (data, fua) = (data.to_vec(), flags.fua);
+            self.later(move |front| {
+                let result = front.write(inode, at, &data, Flags { fua, ..WAITING });
+                answer(reply, result, written);
+            });
         }
     }
 
@@ -159,7 +189,9 @@ impl Dispatch {
         };
         match result {
             Err(IoError::WOULD_WAIT) => {
-                self.later(move |front| reply.result(front.flush(inode, WAITING)));
+                if let Err(reply) = self.queued.flush(inode, reply) {
+                    self.later(move |front| reply.result(front.flush(inode, WAITING)));
+                }
             }
             result => reply.result(result),
         }

@@ -211,6 +211,13 @@ impl Front {
         })
     }
 
+    /// True where the disks below this file make the caller wait.
+    #[inline]
+    pub fn waits(&self, id: u64) -> bool {
+        self.with(id, |inode| Ok(inode.device().waits()))
+            .unwrap_or(false)
+    }
+
     /// True where the last flushes of this file took long, on average.
     pub fn flush_is_slow(&self, id: u64) -> bool {
         let nanos = self.with(id, |inode| Ok(inode.flush_nanos.load(Ordering::Relaxed)));
@@ -225,11 +232,7 @@ impl Front {
         self.with(id, |inode| {
             let start = Instant::now();
             inode.device().submit(Request::flush().with_flags(flags))?;
-            // The last eight or so: one during which a busy machine did something else says nothing of the device.
-            let before = inode.flush_nanos.load(Ordering::Relaxed);
-            let took = u64::try_from(start.elapsed().as_nanos()).unwrap_or(u64::MAX);
-            let average = before - before / 8 + took / 8;
-            inode.flush_nanos.store(average, Ordering::Relaxed);
+            inode.note_flush(start.elapsed());
             Ok(())
         })
     }

@@ -100,6 +100,15 @@ impl Inode {
         }
     }
 
+    /// Notes how long a flush took. Of the last eight or so the average counts: one during which a busy machine did
+    /// something else says nothing of the device.
+    pub fn note_flush(&self, took: Duration) {
+        let before = self.flush_nanos.load(Ordering::Relaxed);
+        let took = u64::try_from(took.as_nanos()).unwrap_or(u64::MAX);
+        let average = before - before / 8 + took / 8;
+        self.flush_nanos.store(average, Ordering::Relaxed);
+    }
+
     /// Changes owner, mode or times.
     pub fn change_owner(&self, change: &OwnerChange) {
         let mut owner = self.owner.lock();

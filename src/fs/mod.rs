@@ -19,6 +19,7 @@ mod front;
 mod inodes;
 mod mount;
 mod protocol;
+mod queued;
 mod scratch;
 mod space;
 mod transport;
@@ -33,16 +34,19 @@ use std::time::{Duration, Instant};
 use rustix::fs::{AtFlags, CWD, StatxFlags, statx};
 
 use crate::device::{Change, Directory};
-use crate::io::{Errno, WaitingRoom};
+use crate::io::{DiskQueue, Errno, WaitingRoom};
 use crate::sync::{Arc, Condvar, Mutex, Ordering};
 use dispatch::Dispatch;
 use front::Front;
 use inodes::Inodes;
 use protocol::{Notice, ROOT};
+use queued::Queued;
 use transport::Connection;
 
 /// More requests than this that wait at the same time queue.
 const MOST_WAITING: usize = 4096;
+/// Bytes of requests that wait for disks at the same time; those beyond wait in the room.
+const QUEUE_MEMORY: usize = 40 << 20;
 /// How long a thread of the waiting room stays without work.
 const IDLE: Duration = Duration::from_secs(10);
 
@@ -100,7 +104,8 @@ fn start(
     let greeted = descriptor.try_clone().and_then(transport::greet);
     greeted.map_err(|error| failed("the kernel's greeting", &error))?;
     let connection = Arc::new(Connection::new(descriptor));
-    let dispatch = Arc::new(Dispatch::new(front.clone(), Arc::new(room)));
+    let queued = Queued::new(front.clone(), start_queue());
+    let dispatch = Arc::new(Dispatch::new(front.clone(), Arc::new(room), queued));
     let processors = available_parallelism().map_or(1, usize::from);
     let count = options
         .threads
@@ -124,6 +129,17 @@ fn start(
         mountpoint: mountpoint.to_owned(),
         end,
     })
+}
+
+/// The queue for requests that wait for disks, where the kernel has io_uring for us.
+fn start_queue() -> Option<DiskQueue> {
+    match DiskQueue::start("disk-queue", QUEUE_MEMORY) {
+        Ok(queue) => Some(queue),
+        Err(error) => {
+            log::warn!("no io_uring ({error}): requests that wait for a disk take a thread each");
+            None
+        }
+    }
 }
 
 impl Mounted {

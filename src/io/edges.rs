@@ -8,7 +8,7 @@
 
 use std::ops::Range;
 
-use super::{InFlight, Inside, IoError, OpKind, RangeGuard, RangeLock};
+use super::{InFlight, Inside, IoError, OpKind, Pass, RangeGuard, RangeLock};
 use crate::unit::Sectors;
 
 /// The writes of one device, by the logical blocks that they touch.
@@ -58,6 +58,18 @@ impl Edges {
             return Ok(EdgeGuard::Aligned(inside));
         }
         self.hold(blocks, unaligned, nowait)
+    }
+
+    /// Enters a write of whole blocks that ends on another thread, by [`Edges::leave`]; `None` where it would have to
+    /// hold a range.
+    pub fn pass_aligned(&self) -> Option<Pass> {
+        let inside = self.aligned.try_enter(OpKind::Write, Sectors::ZERO);
+        inside.map(Inside::hand_over)
+    }
+
+    /// Ends a write that [passed](Edges::pass_aligned).
+    pub fn leave(&self, pass: Pass) {
+        drop(self.aligned.take_over(pass));
     }
 
     #[cold]

@@ -40,6 +40,34 @@ fn joined() -> Mount {
     mount
 }
 
+/// The same around the page cache: the table that opens the files first says so for those that follow.
+fn joined_directly() -> Mount {
+    let table = "0 16384 linear a 0\n16384 16384 linear b 0";
+    Mount::from_toml(&format!(
+        "[[file]]\npath = 'a'\nsize = '8M'\n\n[[file]]\npath = 'b'\nsize = '8M'\n\n\
+         [[device]]\nname = 'd'\ndirect = true\ntable = \"\"\"\n{table}\n\"\"\"\n"
+    ))
+}
+
+/// How often the thread that waits for disks has slept, where the kernel lets it and there are disks below `mount`.
+fn disk_waits(mount: &Mount) -> Option<u64> {
+    let in_memory = rustix::fs::statfs(mount.folder()).unwrap().f_type == 0x0102_1994;
+    if in_memory || mount.log().contains("no io_uring") {
+        println!("nothing to wait for: no disk below, or no io_uring");
+        return None;
+    }
+    let tasks = std::fs::read_dir(format!("/proc/{}/task", mount.pid())).unwrap();
+    let statuses = tasks.map(|task| std::fs::read_to_string(task.unwrap().path().join("status")));
+    let status = statuses
+        .flatten()
+        .find(|status| status.starts_with("Name:\tdisk-queue\n"))
+        .expect("a thread for disks");
+    let slept = status
+        .lines()
+        .find_map(|line| line.strip_prefix("voluntary_ctxt_switches:"));
+    Some(slept.unwrap().trim().parse().unwrap())
+}
+
 /// Three tables that say the same in different words.
 fn tables(mount: &Mount) -> [String; 3] {
     let file = |name| {
@@ -92,10 +120,38 @@ fn what_fio_writes_to_a_loop_device_it_reads_back() {
 }
 
 #[test]
+fn what_fio_writes_around_the_page_cache_it_reads_back() {
+    let mount = joined_directly();
+    let device = mount.device("d");
+    for rest in [
+        &["--direct=1", "--iodepth=32"][..],
+        &["--direct=1", "--sync=1"],
+        &["--direct=1", "--fsync=8"],
+    ] {
+        run("fio", &job(&device, "libaio", 16 * MIB, rest));
+    }
+    assert!(disk_waits(&mount).is_none_or(|times| times > 100));
+    mount.stop();
+}
+
+#[test]
 fn swapping_tables_under_fio_loses_and_doubles_nothing() {
     let mount = joined();
+    swap_under_fio(&mount);
+    mount.stop();
+}
+
+#[test]
+fn swapping_tables_around_the_page_cache_waits_for_what_is_on_its_way_to_the_disk() {
+    let mount = joined_directly();
+    swap_under_fio(&mount);
+    assert!(disk_waits(&mount).is_none_or(|times| times > 100));
+    mount.stop();
+}
+
+fn swap_under_fio(mount: &Mount) {
     let device = mount.device("d");
-    let tables = tables(&mount);
+    let tables = tables(mount);
     let mut fio = command("fio")
         .args(job(
             &device,
@@ -133,7 +189,6 @@ fn swapping_tables_under_fio_loses_and_doubles_nothing() {
     assert!(swaps >= 10, "only {swaps} swaps while fio ran");
     let report: serde_json::Value = serde_json::from_slice(&said.stdout).unwrap();
     assert_eq!(report["jobs"][0]["error"], 0, "{report}");
-    mount.stop();
 }
 
 #[test]
