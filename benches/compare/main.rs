@@ -92,7 +92,7 @@ fn compare(options: &Options) -> Result<(), String> {
     };
     fill(&setup.backing, options.size_mib)
         .map_err(|error| format!("{}: {error}", setup.backing.display()))?;
-    be_nice(options.nice)?;
+    options.nice.map_or(Ok(()), be_nice)?;
     let was_ring_enabled = is_ring_enabled();
     let kinds = available(options, &setup);
     let mut results = Results::default();

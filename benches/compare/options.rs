@@ -20,7 +20,7 @@ pub const USAGE: &str = "cargo bench --bench compare -- [OPTION VALUE]...
     --limit SECONDS         the most time for one row of one group of servers (default: 60)
     --client-cpus N,N       processors for the client (default: none in particular)
     --server-cpus N,N       processors for the servers (default: none in particular)
-    --nice N                share of the processors for client and servers, -20 to 19 (default: 0)
+    --nice N                share of the processors for this session, -20 to 19 (default: as it is)
     --engine own|fio        who reads and writes (default: own)
     --dmfs PATH             the program to measure (default: the one of this build)
     --scaling on|off        also make, list and remove 10,000 devices (default: on)
@@ -60,7 +60,7 @@ pub struct Options {
     /// Where servers run; anywhere if empty.
     pub server_cpus: Vec<usize>,
     /// Share of the processors, as nice(1).
-    pub nice: i32,
+    pub nice: Option<i32>,
     /// Who reads and writes.
     pub engine: Engine,
     /// The program to measure.
@@ -93,7 +93,7 @@ impl Options {
             limit: Duration::from_secs(60),
             client_cpus: Vec::new(),
             server_cpus: Vec::new(),
-            nice: 0,
+            nice: None,
             engine: Engine::Own,
             dmfs: PathBuf::from(env!("CARGO_BIN_EXE_dmfs")),
             scaling: true,
@@ -138,7 +138,7 @@ impl Options {
             "--nice" => {
                 let number = value.parse().ok();
                 let number = number.filter(|number| (-20..20).contains(number));
-                self.nice = number.ok_or("-20 to 19 is expected")?;
+                self.nice = Some(number.ok_or("-20 to 19 is expected")?);
             }
             "--engine" => {
                 self.engine = match value {

@@ -5,6 +5,7 @@
 use std::fs;
 use std::io;
 use std::mem::MaybeUninit;
+use std::path::Path;
 
 use rustix::process::{Pid, setpriority_process};
 use rustix::thread::{CpuSet, sched_setaffinity};
@@ -81,10 +82,18 @@ fn bind(thread: Option<Pid>, cpus: &[usize]) -> Result<(), String> {
     sched_setaffinity(thread, &wanted).map_err(|error| format!("processors {cpus:?}: {error}"))
 }
 
-/// Gives this thread, and what it starts, another share of the processors: from -20, the most, to 19.
+/// The share of the processors of this session as a whole (sched(7), the autogroup feature).
+const SESSION: &str = "/proc/self/autogroup";
+
+/// Gives this thread, and what it starts, another share of the processors: from -20, the most, to 19. Where the kernel
+/// divides the processors among sessions first, all of this session.
 ///
 /// # Errors
 /// A sentence where this user may not.
 pub fn be_nice(nice: i32) -> Result<(), String> {
+    if Path::new(SESSION).exists() {
+        return fs::write(SESSION, nice.to_string())
+            .map_err(|error| format!("{SESSION}, nice {nice}: {error}"));
+    }
     setpriority_process(None, nice).map_err(|error| format!("nice {nice}: {error}"))
 }
