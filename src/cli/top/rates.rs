@@ -170,7 +170,7 @@ impl Rate {
             latency(self.write_times),
             count(self.flushes),
             latency(self.flush_times),
-            format!("{:.1}", self.queue),
+            queue(self.queue),
             self.errors.to_string(),
         ]
     }
@@ -236,6 +236,14 @@ fn mebibytes(rate: f64) -> String {
     }
 }
 
+fn queue(requests: f64) -> String {
+    match requests {
+        0.0 => "0".to_owned(),
+        requests if requests < 10.0 => format!("{requests:.2}"),
+        requests => format!("{requests:.0}"),
+    }
+}
+
 fn latency(times: Times) -> String {
     match mean(times) {
         None => "-".to_owned(),
@@ -249,7 +257,7 @@ fn latency(times: Times) -> String {
 mod tests {
     #![allow(clippy::unwrap_used)]
 
-    use super::{Order, Rate, count, latency, mebibytes, rates};
+    use super::{Order, Rate, count, latency, mebibytes, queue, rates};
     use crate::control::protocol::json::{DeviceCounters, Times};
 
     fn device(name: &str, minor: u32, reads: u64) -> DeviceCounters {
@@ -337,6 +345,10 @@ mod tests {
         assert_eq!(
             [0.0, 0.25, 9.96, 12_345.6].map(count),
             ["0", "0.2", "10.0", "12346"]
+        );
+        assert_eq!(
+            [0.0, 0.049, 2.0, 31.6].map(queue),
+            ["0", "0.05", "2.00", "32"]
         );
         let bytes = [0.0, 50_000.0, 1_048_576.0, 2e9];
         assert_eq!(bytes.map(mebibytes), ["0", "0.05", "1.0", "1907"]);
