@@ -30,7 +30,7 @@ use crate::control::protocol::mount::MountOptions;
 use crate::control::protocol::socket_path;
 use crate::control::server::Server;
 use crate::control::{MountIdentity, Refusal, Registry, Surroundings};
-use crate::device::{Change, Device, Directory};
+use crate::device::{CachePolicy, Change, Device, Directory};
 use crate::fs::{FsOptions, Mounted};
 use crate::io::Errno;
 use crate::sync::{Arc, OnceLock};
@@ -126,9 +126,18 @@ fn make_mountpoint(mountpoint: &Path) -> Result<Option<PathBuf>, String> {
     }
 }
 
+fn cache_policy(options: &MountOptions) -> Result<Option<CachePolicy>, String> {
+    let policy = options.cache.as_deref().map(str::parse).transpose();
+    policy.map_err(|expected| format!("mount: --cache: {expected}"))
+}
+
 fn serve(options: &MountOptions, majors: Majors, config: Option<Config>) -> Result<(), String> {
     let registry = Registry::new(KINDS, majors.mapped, BackingStore::new(majors.files));
+    let policy = cache_policy(options)?;
+    let named = config.iter().flat_map(|config| &config.devices);
+    let mut policies = named.filter_map(|device| device.cache).chain(policy);
     let fs_options = FsOptions {
+        writeback: policies.any(|policy| policy == CachePolicy::Writeback),
         allow_other: options.allow_other || FsOptions::default().allow_other,
         ..FsOptions::default()
     };
@@ -164,6 +173,14 @@ impl Surroundings for Around {
     fn let_go(&self, device: &Device) {
         self.loops.release(device);
     }
+
+    fn write_back(&self, device: &Device) {
+        self.mounted.write_back(device);
+    }
+
+    fn offers(&self, policy: CachePolicy) -> Result<(), String> {
+        self.mounted.offers(policy)
+    }
 }
 
 /// A mount that stands.
@@ -184,6 +201,12 @@ impl Daemon {
             loops: self.loops.clone(),
         };
         self.registry.set_surroundings(Arc::new(around));
+        if let Some(policy) = cache_policy(options)? {
+            self.mounted
+                .offers(policy)
+                .map_err(|why| format!("mount: --cache {policy}: {why}"))?;
+            self.registry.set_default_cache(policy);
+        }
         if let Some(config) = &config {
             let _progress = self.tell_progress(config);
             config::apply(config, &self.registry, &|| true).map_err(|error| error.to_string())?;

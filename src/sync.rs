@@ -34,7 +34,7 @@ pub use real::{
 
 pub use arc_swap::ArcSwapOption;
 pub use std::sync::atomic::Ordering;
-pub use std::sync::{Arc, OnceLock};
+pub use std::sync::{Arc, OnceLock, Weak};
 
 use std::sync::atomic;
 

@@ -78,6 +78,11 @@ pub trait Target: Send + Sync {
         Mapping::untold(Sectors(row_len.0.saturating_sub(at.0)))
     }
 
+    /// The stretch of a device that the row shows as it is, sector by sector, and does nothing else, if so.
+    fn shows(&self) -> Option<&DevRef> {
+        None
+    }
+
     /// What the target does when its device is suspended and resumed.
     fn lifecycle(&self) -> Option<&dyn Lifecycle> {
         None

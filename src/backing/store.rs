@@ -480,6 +480,10 @@ impl BlockDev for Backing {
         queued::plan(self, part, plan)
     }
 
+    fn file(&self) -> Option<BorrowedFd<'_>> {
+        (self.access == Access::ReadWrite).then(|| self.device.descriptor(self.access))
+    }
+
     fn extent_at(&self, at: Sector) -> Extent {
         self.device.extent_at(at)
     }

@@ -27,6 +27,7 @@ pub enum Style {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 #[allow(missing_docs, reason = "each field is the option of its name")]
 pub struct Options {
+    pub cache: Option<String>,
     pub columns: bool,
     pub concise: bool,
     /// Which of the verb's words follows `--concise`.
@@ -162,6 +163,7 @@ fn options(style: Style, matches: &ArgMatches) -> Result<Options, Vec<String>> {
     };
     let number = |id: &str| text(id).map(|word| number(style, id, &word)).transpose();
     let options = Options {
+        cache: text("cache"),
         columns: on("columns"),
         concise: on("concise"),
         concise_word: on("concise")

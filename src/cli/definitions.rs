@@ -66,6 +66,12 @@ pub const OPTIONS: &[OptionDef] = &[
         &[],
         "accepted; device files appear at creation",
     ),
+    own(value(
+        "cache",
+        &[],
+        "POLICY",
+        "who caches the data: none, keep, writeback or passthrough",
+    )),
     flag("checks", &[], "accepted; every check is always made"),
     flag(
         "columns",
@@ -331,6 +337,7 @@ pub const VERBS: &[VerbDef] = &[
             "uid",
             "gid",
             "mode",
+            "cache",
             "concise",
         ],
         "Create a device; the table comes from --table, a file or standard input",
@@ -597,7 +604,7 @@ pub const VERBS: &[VerbDef] = &[
         "mount",
         "[FILE] MOUNTPOINT [--concise DEVICES]",
         (1, 3),
-        &["background", "concise", "allow-other"],
+        &["background", "cache", "concise", "allow-other"],
         "Serve a mount, with the devices of a TOML file if one is given",
         serve::mount,
     )),
@@ -660,6 +667,14 @@ pub const VERBS: &[VerbDef] = &[
             top::top,
         )
     }),
+    ours(once(
+        "cache",
+        "[NAME [POLICY]]",
+        (0, 2),
+        &["json", "mount"],
+        "Tell or set who caches a device's data: none, keep, writeback or passthrough",
+        mount::cache,
+    )),
     ours(once(
         "limits",
         "NAME",

@@ -48,6 +48,7 @@ const EXAMPLES: &[(&str, &str)] = &[
     ("doctor", "dmfs doctor"),
     ("dump", "dmfs dump --mount ./dm"),
     ("counters", "dmfs counters disk"),
+    ("cache", "dmfs cache disk keep"),
     ("limits", "dmfs limits disk"),
     ("top", "dmfs top --interval 5 --count 12 --sort bytes"),
     ("explain", "dmfs explain striped 100 256"),

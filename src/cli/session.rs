@@ -540,6 +540,9 @@ fn subject(request: &JsonRequest, refusal: &Refusal) -> String {
         | JsonRequest::Explain { name, .. }
         | JsonRequest::Counters {
             name: Some(name), ..
+        }
+        | JsonRequest::Cache {
+            name: Some(name), ..
         } if refusal.detail.messages.is_empty() => {
             format!("{name}: ")
         }

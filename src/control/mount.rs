@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::loops::Loops;
 use super::protocol::json::{
-    DeviceCounters, DeviceLimits, JsonReply, JsonRequest, MountInfo, Times,
+    DeviceCache, DeviceCounters, DeviceLimits, JsonReply, JsonRequest, MountInfo, Times,
 };
 use super::{Refusal, Registry, config, stack};
 use crate::backing::OpenOptions;
@@ -87,10 +87,7 @@ impl Mount {
                 toml: config::dump(&self.registry),
             }),
             JsonRequest::Counters { name, measure } => {
-                let devices = match name {
-                    Some(name) => vec![self.device(&name)?],
-                    None => self.registry.list(),
-                };
+                let devices = self.devices(name.as_deref())?;
                 if let Some(seconds) = measure {
                     let time = Duration::from_secs(seconds.into());
                     devices.iter().for_each(|device| device.look(time));
@@ -129,6 +126,20 @@ impl Mount {
                 self.loops.detach(&device)?;
                 Ok(JsonReply::Done {})
             }
+            JsonRequest::Cache { name, policy } => {
+                let devices = self.devices(name.as_deref())?;
+                if let Some(policy) = policy {
+                    let policy = policy.parse().map_err(|expected| {
+                        Refusal::message(Errno::INVAL, format!("cache policy: {expected}"))
+                    })?;
+                    for device in &devices {
+                        self.registry.set_cache(device, policy)?;
+                    }
+                }
+                Ok(JsonReply::Cache {
+                    devices: devices.iter().map(|device| cache(device)).collect(),
+                })
+            }
             JsonRequest::Unmount { force, lazy } => {
                 let stop = match (force, lazy) {
                     (true, _) => Stop::ByForce,
@@ -141,10 +152,26 @@ impl Mount {
         }
     }
 
+    /// The device called `name`, or all.
+    fn devices(&self, name: Option<&str>) -> Result<Vec<Arc<Device>>, Refusal> {
+        match name {
+            Some(name) => Ok(vec![self.device(name)?]),
+            None => Ok(self.registry.list()),
+        }
+    }
+
     fn device(&self, name: &str) -> Result<Arc<Device>, Refusal> {
         self.registry
             .by_name(name)
             .ok_or_else(|| Refusal::of(Errno::NXIO, "the name of a device of this mount", name))
+    }
+}
+
+fn cache(device: &Device) -> DeviceCache {
+    DeviceCache {
+        name: device.name(),
+        policy: device.cache_policy().to_string(),
+        bypassed: device.is_bypassed(),
     }
 }
 

@@ -9,10 +9,11 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use super::Refusal;
 use crate::backing::BackingStore;
 use crate::device::{
-    Change, Device, Directory, Events, Identity, Removal, ResumeError, SuspendOptions,
+    Above, CachePolicy, Change, Device, Directory, Events, Identity, Removal, ResumeError,
+    SuspendOptions,
 };
 use crate::io::{DeviceNumber, Errno};
-use crate::sync::{Arc, Mutex, OnceLock, RwLock};
+use crate::sync::{Arc, Mutex, OnceLock, RwLock, Weak};
 use crate::table::Table;
 use crate::target::{EventSink, TargetKind};
 
@@ -34,6 +35,10 @@ pub struct Registry {
     any_event: Arc<Events>,
     surroundings: OnceLock<Arc<dyn Surroundings>>,
     mount: OnceLock<MountIdentity>,
+    /// Of devices that are made from now on.
+    default_cache: OnceLock<CachePolicy>,
+    /// Itself, for its devices.
+    me: Weak<Registry>,
 }
 
 /// What lies around the registry and has to keep up with it: the mount and its loop devices.
@@ -47,6 +52,15 @@ pub trait Surroundings: Send + Sync {
 
     /// Lets go of a device that is to be removed, as far as nobody else uses what holds it.
     fn let_go(&self, device: &Device);
+
+    /// Sends what was written to the device's file and is cached to the device, and forgets what was read.
+    fn write_back(&self, device: &Device);
+
+    /// Whether files can be opened with this policy.
+    ///
+    /// # Errors
+    /// Why not.
+    fn offers(&self, policy: CachePolicy) -> Result<(), String>;
 }
 
 /// How the mount is recognised in a device argument.
@@ -76,7 +90,7 @@ impl Registry {
         major: u32,
         store: BackingStore,
     ) -> Arc<Registry> {
-        Arc::new(Registry {
+        Arc::new_cyclic(|me| Registry {
             kinds,
             major,
             store,
@@ -88,6 +102,8 @@ impl Registry {
             any_event: Arc::new(Events::default()),
             surroundings: OnceLock::new(),
             mount: OnceLock::new(),
+            default_cache: OnceLock::new(),
+            me: me.clone(),
         })
     }
 
@@ -128,6 +144,32 @@ impl Registry {
     /// Where the devices are shown, once they are.
     pub fn mount(&self) -> Option<&MountIdentity> {
         self.mount.get()
+    }
+
+    /// The cache policy of devices that are made from now on. The first answer stays.
+    pub fn set_default_cache(&self, policy: CachePolicy) {
+        if self.default_cache.set(policy).is_err() {
+            log::error!("the registry has a cache policy already");
+        }
+    }
+
+    /// Sets a device's cache policy.
+    ///
+    /// # Errors
+    /// EOPNOTSUPP where the mount cannot have it, with the reason.
+    pub fn set_cache(&self, device: &Device, policy: CachePolicy) -> Result<(), Refusal> {
+        if let Some(surroundings) = self.surroundings.get() {
+            surroundings.offers(policy).map_err(|why| {
+                let text = format!("cache policy {policy}: {why}");
+                Refusal::message(Errno::OPNOTSUPP, text)
+            })?;
+        }
+        if device.cache_policy() != policy {
+            device.set_cache_policy(policy);
+            // What was cached by the old policy may not be what the new one would have.
+            self.tell(&Change::Changed { id: device.id() });
+        }
+        Ok(())
     }
 
     fn tell(&self, change: &Change) {
@@ -194,6 +236,8 @@ impl Registry {
                 identity.clone(),
                 events,
             ));
+            device.set_above(self.me.clone());
+            device.set_cache_policy(self.default_cache.get().copied().unwrap_or_default());
             devices.insert(&device, &identity);
             device
         };
@@ -437,6 +481,39 @@ impl Registry {
             device.shut_down();
             device.events().raise();
         }
+    }
+}
+
+impl Above for Registry {
+    /// A device over one that is suspended keeps what is cached: sending it would wait for that one to be resumed.
+    fn write_back(&self, device: &Device) {
+        if let Some(surroundings) = self.surroundings.get()
+            && !self.lies_on_suspended(device)
+        {
+            surroundings.write_back(device);
+        }
+    }
+}
+
+impl Registry {
+    /// True where a device below `device` is suspended.
+    fn lies_on_suspended(&self, device: &Device) -> bool {
+        let below = |table: Arc<Table>| -> Vec<u64> {
+            let mapped = table.devices().iter().filter_map(|device| device.mapped);
+            mapped.collect()
+        };
+        let mut left: Vec<u64> = device.active().map(below).unwrap_or_default();
+        let mut seen = HashSet::new();
+        while let Some(id) = left.pop() {
+            let Some(device) = self.by_id(id).filter(|_| seen.insert(id)) else {
+                continue;
+            };
+            if device.is_suspended() {
+                return true;
+            }
+            left.extend(device.active().map(below).unwrap_or_default());
+        }
+        false
     }
 }
 

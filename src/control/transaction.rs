@@ -216,6 +216,7 @@ impl Transaction<'_> {
     fn suspend_options(&self) -> SuspendOptions {
         SuspendOptions {
             noflush: self.header.flags.has(Flags::NOFLUSH),
+            nolockfs: self.header.flags.has(Flags::SKIP_LOCKFS),
         }
     }
 
@@ -223,7 +224,7 @@ impl Transaction<'_> {
         let device = self.find()?;
         device
             .suspend(self.suspend_options(), &mut || (self.caller.is_there)())
-            .map_err(Refusal::errno)?;
+            .map_err(|errno| refuse_move(&device, errno))?;
         Ok(self.describe(&device))
     }
 
@@ -233,7 +234,7 @@ impl Transaction<'_> {
             .resume(&device, self.suspend_options(), &mut || {
                 (self.caller.is_there)()
             })
-            .map_err(|error| Refusal::errno(error.errno))?;
+            .map_err(|error| refuse_move(&device, error.errno))?;
         Ok(self.describe(&device))
     }
 
@@ -409,6 +410,20 @@ pub fn load(
         events: device.events().clone(),
     };
     registry.load(device, Table::build(rows, &context)?)
+}
+
+/// Why a device was not suspended or resumed.
+fn refuse_move(device: &Device, errno: Errno) -> Refusal {
+    match errno {
+        Errno::BUSY if device.is_bypassed() => Refusal::message(
+            errno,
+            format!(
+                "core: {}: open files go straight to the backing file (cache policy passthrough), and cannot be held back: close them first",
+                device.name()
+            ),
+        ),
+        errno => Refusal::errno(errno),
+    }
 }
 
 /// Messages that begin with `@` are the core's and never reach a target.

@@ -6,6 +6,8 @@
 //!
 //! Lock order: `moves` (one suspend or resume at a time), gate, `slots` (held for a moment only).
 
+mod bypass;
+mod cache;
 mod directory;
 mod events;
 pub mod gate;
@@ -13,12 +15,16 @@ mod live;
 mod openers;
 mod passing;
 
+pub use bypass::Bypass;
+pub use cache::CachePolicy;
 pub use directory::{Change, Directory};
 pub use events::Events;
 pub use openers::Removal;
 
 use std::time::Duration;
 
+use bypass::Bypasses;
+use cache::PolicyCell;
 use gate::Gate;
 use live::LiveTable;
 use openers::Openers;
@@ -28,7 +34,7 @@ use crate::io::{
     BlockDev, Counters, DeviceNumber, Errno, Extent, IoError, IoResult, Limits, OpKind, Part, Plan,
     Request, Unplanned,
 };
-use crate::sync::{Arc, AtomicBool, AtomicU32, AtomicU64, Mutex, Ordering, RwLock};
+use crate::sync::{Arc, AtomicBool, AtomicU32, AtomicU64, Mutex, OnceLock, Ordering, RwLock, Weak};
 use crate::table::Table;
 use crate::target::Access;
 use crate::unit::{Sector, Sectors};
@@ -53,6 +59,15 @@ pub struct Device {
     identity: RwLock<Identity>,
     events: Arc<Events>,
     openers: Openers,
+    cache: PolicyCell,
+    bypasses: Bypasses,
+    above: OnceLock<Weak<dyn Above>>,
+}
+
+/// Whoever keeps data of a device that has not reached it yet.
+pub trait Above: Send + Sync {
+    /// Sends what was written to the device, and forgets what was read. Called before requests are held back.
+    fn write_back(&self, device: &Device);
 }
 
 #[derive(Default)]
@@ -76,6 +91,8 @@ pub struct Identity {
 pub struct SuspendOptions {
     /// Requests in flight may be given back and wait; nothing is made durable.
     pub noflush: bool,
+    /// What is cached above the device stays there.
+    pub nolockfs: bool,
 }
 
 /// What `dmsetup info` shows of a device.
@@ -121,6 +138,9 @@ impl Device {
             identity: RwLock::new(identity),
             events,
             openers: Openers::default(),
+            cache: PolicyCell::default(),
+            bypasses: Bypasses::default(),
+            above: OnceLock::new(),
         }
     }
 
@@ -157,6 +177,33 @@ impl Device {
     /// Who holds it open.
     pub fn openers(&self) -> &Openers {
         &self.openers
+    }
+
+    /// What the kernel may do by itself with the data of its file.
+    pub fn cache_policy(&self) -> CachePolicy {
+        self.cache.get()
+    }
+
+    /// Sets what the kernel may do with files that are opened from now on.
+    pub fn set_cache_policy(&self, policy: CachePolicy) {
+        self.cache.set(policy);
+    }
+
+    /// True while requests are held back for good.
+    pub fn is_suspended(&self) -> bool {
+        self.slots.lock().suspended
+    }
+
+    /// True while the kernel carries out requests around it ([`Bypass`]).
+    pub fn is_bypassed(&self) -> bool {
+        !self.bypasses.is_empty()
+    }
+
+    /// Says who may keep data of the device. The first answer stays.
+    pub fn set_above(&self, above: Weak<dyn Above>) {
+        if self.above.set(above).is_err() {
+            log::error!("{}: has somebody above it already", self.name());
+        }
     }
 
     /// What has been asked of it.
@@ -238,7 +285,7 @@ impl Device {
     /// `keep_waiting` is asked now and then while requests drain.
     ///
     /// # Errors
-    /// EINTR where `keep_waiting` said no: the device then runs on.
+    /// EINTR where `keep_waiting` said no, EBUSY where it is [bypassed](Bypass): the device then runs on.
     pub fn suspend(
         &self,
         options: SuspendOptions,
@@ -256,9 +303,18 @@ impl Device {
         if self.slots.lock().suspended {
             return Ok(());
         }
+        if self.is_bypassed() {
+            return Err(Errno::BUSY);
+        }
         let table = self.active.load_full();
         let lifecycles = || table.iter().flat_map(|table| table.lifecycles());
         lifecycles().for_each(|target| target.presuspend(options.noflush));
+        if !options.noflush
+            && !options.nolockfs
+            && let Some(above) = self.above.get().and_then(Weak::upgrade)
+        {
+            above.write_back(self);
+        }
         self.gate.close();
         if !self.gate.drain(keep_waiting) {
             self.gate.open();
@@ -280,7 +336,8 @@ impl Device {
         let changes = [OpKind::Write, OpKind::Discard, OpKind::WriteZeroes]
             .into_iter()
             .map(|kind| counters.of(kind).requests)
-            .sum();
+            .sum::<u64>()
+            .saturating_add(self.bypasses.ever());
         if self.made_durable.swap(changes, Ordering::Relaxed) != changes
             && let Err(error) = table.submit(Request::flush())
         {
@@ -291,7 +348,7 @@ impl Device {
     /// Makes the inactive table live, if there is one, and lets requests in.
     ///
     /// # Errors
-    /// EINVAL for a suspended device without any table; EINTR as for [`Self::suspend`]; a target's own errno
+    /// EINVAL for a suspended device without any table; EINTR and EBUSY as for [`Self::suspend`]; a target's own errno
     /// where it refuses: the new table is then live, and the device stays suspended.
     pub fn resume(
         &self,
@@ -360,9 +417,11 @@ impl Device {
         self.gate.open();
         if let Some(table) = &active {
             let written = self.gate.counters();
-            if OpKind::CHANGES
-                .iter()
-                .any(|&kind| written.of(kind).requests > 0)
+            let bypassed = self.bypasses.ever() > 0;
+            if (bypassed
+                || OpKind::CHANGES
+                    .iter()
+                    .any(|&kind| written.of(kind).requests > 0))
                 && let Err(error) = table.submit(Request::flush())
             {
                 log::warn!("{}: flush while removing failed: {error}", self.name());

@@ -13,7 +13,7 @@ use super::inodes::OwnerChange;
 use super::protocol::{Entries, Operation, ROOT, SetAttributes};
 use super::protocol::{attributes, entry, opened, sought, usage, written};
 use super::queued::{Queued, When};
-use super::transport::Reply;
+use super::transport::{Connection, Reply};
 use crate::io::{Errno, Flags, IoError, WaitingRoom};
 use crate::sync::{Arc, AtomicU64, Mutex, Ordering};
 
@@ -29,16 +29,13 @@ const WAITING: Flags = Flags {
     nowait: false,
 };
 
-const FOPEN_DIRECT_IO: u32 = 1;
-const FOPEN_NOFLUSH: u32 = 1 << 5;
-const FOPEN_PARALLEL_DIRECT_WRITES: u32 = 1 << 6;
-const DEVICE_FILE: u32 = FOPEN_DIRECT_IO | FOPEN_PARALLEL_DIRECT_WRITES | FOPEN_NOFLUSH;
-
 /// Serves a [`Front`].
 pub struct Dispatch {
     front: Arc<Front>,
     room: Arc<WaitingRoom>,
     queued: Queued,
+    /// The way to hand over backing files.
+    around: Option<Arc<Connection>>,
     /// Listings that open directories go through. A leaf in the lock order.
     listings: Mutex<HashMap<u64, Arc<Listing>>>,
     next_listing: AtomicU64,
@@ -46,11 +43,18 @@ pub struct Dispatch {
 
 impl Dispatch {
     /// Serves `front`; what waits for a disk is `queued`, what has to wait for anything else does so in `room`.
-    pub fn new(front: Arc<Front>, room: Arc<WaitingRoom>, queued: Queued) -> Dispatch {
+    /// Backing files are handed to the kernel by `around`, where it takes any.
+    pub fn new(
+        front: Arc<Front>,
+        room: Arc<WaitingRoom>,
+        queued: Queued,
+        around: Option<Arc<Connection>>,
+    ) -> Dispatch {
         Dispatch {
             front,
             room,
             queued,
+            around,
             listings: Mutex::new(HashMap::new()),
             next_listing: AtomicU64::new(1),
         }
@@ -79,8 +83,8 @@ impl Dispatch {
                 answer_attributes(reply, self.front.change_attributes(inode, &change));
             }
             Operation::Open => {
-                let result = self.front.open(inode);
-                answer(reply, result, |()| opened(0, DEVICE_FILE, 0));
+                let result = self.front.open(inode, self.around.as_ref());
+                answer(reply, result, |file| opened(0, file.flags, file.backing));
             }
             Operation::Close => self.close(inode, reply),
             Operation::Usage => reply.body(&usage(&self.front.usage())),

@@ -8,8 +8,10 @@ use std::time::{Duration, Instant, SystemTime};
 use super::attributes::{Attributes, Kind};
 use super::bytes;
 use super::inodes::{Inode, Inodes, OwnerChange};
+use super::opens::Opened;
 use super::protocol::ROOT;
 use super::space;
+use super::transport::Connection;
 use crate::device::Device;
 use crate::io::{BlockDev, Errno, Flags, IoError, IoResult, Request};
 use crate::sync::{Arc, Mutex, Ordering};
@@ -155,12 +157,16 @@ impl Front {
         })
     }
 
-    /// Counts an opener.
+    /// Counts an opener, and says how the kernel shall treat the file. `around` is the way to hand over backing
+    /// files, where there is one.
     ///
     /// # Errors
     /// ENXIO where the device is gone or being removed.
-    pub fn open(&self, id: u64) -> IoResult {
-        self.with(id, |inode| Ok(inode.device().openers().open()?))
+    pub fn open(&self, id: u64, around: Option<&Arc<Connection>>) -> Result<Opened, IoError> {
+        self.with(id, |inode| {
+            inode.device().openers().open()?;
+            Ok(inode.opens.open(inode.device(), around))
+        })
     }
 
     /// Counts an opener less; true where [`Self::remove_closed`] is due.
@@ -169,6 +175,7 @@ impl Front {
             return false;
         };
         inode.edges.reset_if_idle();
+        inode.opens.close();
         inode.device().openers().close()
     }
 

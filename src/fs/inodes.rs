@@ -11,6 +11,7 @@ use rustix::fs::Timespec;
 use rustix::time::{ClockId, clock_gettime};
 
 use super::attributes::{Attributes, Kind};
+use super::opens::Opens;
 use crate::device::{Device, Directory};
 use crate::io::{BlockDev, Edges};
 use crate::sync::{Arc, AtomicI64, AtomicU64, Mutex, Numbers, Ordering, RwLock};
@@ -64,6 +65,8 @@ pub struct Inode {
     device: Arc<Device>,
     /// Keeps writes apart that share a block.
     pub edges: Edges,
+    /// The open files.
+    pub opens: Opens,
     /// How long a flush takes on average; where it takes long, the next one must not hold up a worker.
     pub flush_nanos: AtomicU64,
     /// Wall clock of the last write, nanoseconds since 1970; 0 before the first.
@@ -79,6 +82,7 @@ impl Inode {
         Inode {
             device,
             edges: Edges::new(),
+            opens: Opens::default(),
             flush_nanos: AtomicU64::new(0),
             written_at: AtomicI64::new(0),
             told_size: AtomicU64::new(0),

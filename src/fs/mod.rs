@@ -18,14 +18,17 @@ mod dispatch;
 mod front;
 mod inodes;
 mod mount;
+mod opens;
 mod protocol;
 mod queued;
+mod read_ahead;
 mod scratch;
 mod space;
 mod transport;
 
 pub use mount::{FsOptions, MountError};
 
+use std::fs::OpenOptions;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::thread::{self, available_parallelism};
@@ -33,7 +36,7 @@ use std::time::{Duration, Instant};
 
 use rustix::fs::{AtFlags, CWD, StatxFlags, statx};
 
-use crate::device::{Change, Directory};
+use crate::device::{CachePolicy, Change, Device, Directory};
 use crate::io::{DiskQueue, Errno, WaitingRoom};
 use crate::sync::{Arc, Condvar, Mutex, Ordering};
 use dispatch::Dispatch;
@@ -41,7 +44,7 @@ use front::Front;
 use inodes::Inodes;
 use protocol::{Notice, ROOT};
 use queued::Queued;
-use transport::Connection;
+use transport::{Agreed, Backing, Connection};
 
 /// More requests than this that wait at the same time queue.
 const MOST_WAITING: usize = 4096;
@@ -55,6 +58,7 @@ pub struct Mounted {
     front: Arc<Front>,
     connection: Arc<Connection>,
     mountpoint: PathBuf,
+    agreed: Agreed,
     end: Arc<End>,
 }
 
@@ -101,11 +105,16 @@ fn start(
     let failed = |what: &str, error: &dyn std::fmt::Display| {
         MountError::new(format!("{}: {what}: {error}", mountpoint.display()))
     };
-    let greeted = descriptor.try_clone().and_then(transport::greet);
-    greeted.map_err(|error| failed("the kernel's greeting", &error))?;
+    let descriptor_too = descriptor.try_clone();
+    let greeted = descriptor_too.and_then(|fd| transport::greet(fd, options.writeback));
+    let mut agreed = greeted.map_err(|error| failed("the kernel's greeting", &error))?;
     let connection = Arc::new(Connection::new(descriptor));
+    // The kernel agrees with everybody, and says only then who may not.
+    agreed.passthrough = agreed.passthrough && Backing::try_out(&connection).is_ok();
+    let around = agreed.passthrough.then(|| connection.clone());
     let queued = Queued::new(front.clone(), start_queue());
-    let dispatch = Arc::new(Dispatch::new(front.clone(), Arc::new(room), queued));
+    let room = Arc::new(room);
+    let dispatch = Arc::new(Dispatch::new(front.clone(), room, queued, around));
     let processors = available_parallelism().map_or(1, usize::from);
     let count = options
         .threads
@@ -127,6 +136,7 @@ fn start(
         front,
         connection,
         mountpoint: mountpoint.to_owned(),
+        agreed,
         end,
     })
 }
@@ -185,15 +195,72 @@ impl Mounted {
 
     fn tell_contents_changed(&self, id: u64) -> Result<(), Errno> {
         let told = self.connection.tell(&Notice::Contents { inode: id });
-        if let Some(inode) = self.front.inodes().get(id)
-            && bytes::size(&**inode.device()) != inode.told_size.load(Ordering::Relaxed)
-        {
-            // The kernel asks for the new length when somebody wants to know it. A file that is open for direct
-            // asynchronous I/O does not, so we want to know it.
-            let file = self.mountpoint.join(inode.device().name());
-            let _ = statx(CWD, &file, AtFlags::STATX_FORCE_SYNC, StatxFlags::SIZE);
+        if let Some(inode) = self.front.inodes().get(id) {
+            let size = bytes::size(&**inode.device());
+            if size != inode.told_size.load(Ordering::Relaxed) {
+                self.have_size_seen(&inode.device().name(), size);
+            }
         }
         told
+    }
+
+    /// The kernel asks for the new length when somebody wants to know it. A file that is open for direct
+    /// asynchronous I/O does not, so we want to know it. Where the kernel holds back writes it takes the length for
+    /// its own, and does not ask at all: it has to be told, and gets the device's length for an answer.
+    fn have_size_seen(&self, name: &str, size: u64) {
+        let file = self.mountpoint.join(name);
+        if self.agreed.writeback {
+            let told = OpenOptions::new().write(true).open(&file);
+            if let Err(error) = told.and_then(|file| file.set_len(size)) {
+                log::debug!("{name}: length of {size} bytes: {error}");
+            }
+        }
+        let _ = statx(CWD, &file, AtFlags::STATX_FORCE_SYNC, StatxFlags::SIZE);
+    }
+
+    /// Has the kernel send what was written to the device's file and is cached, and forget what was read.
+    pub fn write_back(&self, device: &Device) {
+        let inode = self.front.inodes().get(device.id());
+        if self.has_ended() || inode.is_none_or(|inode| !inode.opens.may_be_cached()) {
+            return;
+        }
+        let contents = Notice::Contents { inode: device.id() };
+        if let Err(error) = self.connection.tell(&contents) {
+            log::debug!("{}: writing back: {error}", device.name());
+        }
+    }
+
+    /// Whether files can be opened with this policy. The page cache is made fit for it.
+    ///
+    /// # Errors
+    /// Why not.
+    pub fn offers(&self, policy: CachePolicy) -> Result<(), String> {
+        let Agreed {
+            writeback,
+            passthrough,
+        } = self.agreed;
+        let why_not = match policy {
+            CachePolicy::Keep if writeback => {
+                "the kernel holds back the writes to every cached file of a mount that was made for writeback: choose writeback or none"
+            }
+            CachePolicy::Writeback if !writeback => {
+                "has to be agreed on when mounting: name it in the mount file or with `dmfs mount --cache writeback`"
+            }
+            CachePolicy::Passthrough if writeback => {
+                "the kernel does not go around the daemon in a mount that was made for writeback"
+            }
+            CachePolicy::Passthrough if !passthrough => {
+                "needs Linux 6.9 and CAP_SYS_ADMIN in the first user namespace (root)"
+            }
+            _ => "",
+        };
+        if !why_not.is_empty() {
+            return Err(why_not.to_owned());
+        }
+        if policy.caches() {
+            read_ahead::tune(&self.mountpoint, writeback);
+        }
+        Ok(())
     }
 
     /// Waits until the kernel has handed over what processes did before now with the files, closing them above

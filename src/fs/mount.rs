@@ -34,6 +34,8 @@ pub struct FsOptions {
     pub mode: u16,
     /// Workers; by default as many as there are processors, four at most.
     pub threads: Option<usize>,
+    /// The kernel may hold back writes to cached files; it cannot go around the daemon then.
+    pub writeback: bool,
     /// What `mount` shows as the source.
     pub fsname: String,
 }
@@ -47,6 +49,7 @@ impl Default for FsOptions {
             gid: getgid().as_raw(),
             mode: 0o600,
             threads: None,
+            writeback: false,
             fsname: "dmfs".to_owned(),
         }
     }

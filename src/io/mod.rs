@@ -38,6 +38,8 @@ pub use request::{Flags, Op, OpKind, Request};
 pub use stopwatch::Durations;
 pub use waiting_room::{Job, WaitingRoom};
 
+use std::os::fd::BorrowedFd;
+
 use crate::sync::Arc;
 use crate::unit::{Sector, Sectors};
 
@@ -70,6 +72,11 @@ pub trait BlockDev: Send + Sync {
     /// plan holds is given up with it.
     fn plan(self: Arc<Self>, _part: Part, _plan: &mut Plan) -> Result<(), Unplanned> {
         Err(Unplanned)
+    }
+
+    /// The file that holds the device's bytes, each in its place, where there is one and the opener may write it.
+    fn file(&self) -> Option<BorrowedFd<'_>> {
+        None
     }
 
     /// Whether data or a hole lies at `at`, a sector of the device, and up to where. A device that does not

@@ -11,6 +11,10 @@ mod submit;
 pub use build::{RowSpec, TableContext};
 pub use error::{TableError, errno_name};
 
+use std::os::fd::BorrowedFd;
+
+use rustix::fs::{FileType, fstat};
+
 use crate::io::{DeviceNumber, Extent, Limits, OpKind, OpenDevice};
 use crate::sync::Arc;
 use crate::target::{Access, Lifecycle, Target, TargetKind};
@@ -158,6 +162,19 @@ impl Table {
             end: Sector(row.start.0 + inside.end.0.min(row.len.0)),
             ..inside
         }
+    }
+
+    /// The regular file that the table shows from its first byte to its last, each in its place, if it does.
+    pub fn whole_file(&self) -> Option<BorrowedFd<'_>> {
+        let [row] = &self.rows[..] else {
+            return None;
+        };
+        let range = row.target.shows().filter(|range| range.start().0 == 0)?;
+        let file = range.device().dev.file()?;
+        let found = fstat(file).ok()?;
+        let is_regular = FileType::from_raw_mode(found.st_mode).is_file();
+        let len = self.len.checked_bytes()?;
+        (is_regular && u64::try_from(found.st_size) == Ok(len.0)).then_some(file)
     }
 
     /// Targets that take part in suspend and resume.

@@ -55,6 +55,10 @@ impl Target for Linear {
         Mapping::to(&self.range, at, Sectors(row_len.0.saturating_sub(at.0)))
     }
 
+    fn shows(&self) -> Option<&DevRef> {
+        Some(&self.range)
+    }
+
     fn extent_at(&self, at: Sector, _row_len: Sectors) -> Extent {
         self.range.extent_at(at)
     }

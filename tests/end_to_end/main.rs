@@ -4,6 +4,7 @@
 //! Debian package. Every test has a mount of its own.
 #![allow(clippy::unwrap_used, reason = "what fails here fails its test")]
 
+mod cache;
 mod faults;
 mod files;
 mod fio;

@@ -75,6 +75,42 @@ impl Control {
         reply
     }
 
+    /// Suspends `name`.
+    pub fn suspend(&mut self, name: &str) {
+        let mut flags = Flags::default();
+        flags.set(Flags::SUSPEND, true);
+        self.must(Command::DevSuspend, name, flags, 0, &[]);
+    }
+
+    /// Resumes `name`.
+    pub fn resume(&mut self, name: &str) {
+        self.must(Command::DevSuspend, name, Flags::default(), 0, &[]);
+    }
+
+    /// Puts a table into `name`'s inactive slot.
+    pub fn load(&mut self, name: &str, rows: &[TargetSpec]) {
+        let (count, rows) = (rows.len().try_into().unwrap(), payload::load(rows).unwrap());
+        self.must(Command::TableLoad, name, Flags::default(), count, &rows);
+    }
+
+    fn must(
+        &mut self,
+        command: Command,
+        name: &str,
+        flags: Flags,
+        target_count: u32,
+        payload: &[u8],
+    ) {
+        let header = Header {
+            name: name.to_owned(),
+            flags,
+            target_count,
+            ..Header::default()
+        };
+        let reply = self.transact(command, &header, payload);
+        assert_eq!(reply.errno, 0, "{command:?} {name}: {:?}", reply.detail);
+    }
+
     /// Sends a message to the target at `sector`.
     pub fn message(&mut self, name: &str, sector: u64, text: &str) -> Reply {
         let header = Header {

@@ -10,6 +10,7 @@ use crate::cli::task::{Kind, Task};
 use crate::control::protocol::concise;
 use crate::control::protocol::dm_ioctl::payload::TargetSpec;
 use crate::control::protocol::dm_ioctl::{DevNo, Flags};
+use crate::control::protocol::json::JsonRequest;
 use crate::control::protocol::table_text::{self, TableTextError};
 
 /// What `create` needs to know of one device.
@@ -116,11 +117,11 @@ pub fn create_device(session: &mut Session<'_>, device: &NewDevice) -> Outcome {
     task = task.with(Flags::READONLY, device.readonly);
     let answer = session.run(&task)?;
     let dev = answer.header.dev;
-    if device.rows.is_empty() {
-        set_owner(session, &device.name)?;
-        return super::info::when_verbose(session, &answer);
-    }
-    match load_and_resume(session, device, &task, dev) {
+    let made = set_cache(session, &task).and_then(|()| match device.rows.is_empty() {
+        true => super::info::when_verbose(session, &answer),
+        false => load_and_resume(session, device, &task, dev),
+    });
+    match made {
         Ok(()) => set_owner(session, &device.name),
         Err(mut failure) => {
             let remove = Task {
@@ -136,6 +137,18 @@ pub fn create_device(session: &mut Session<'_>, device: &NewDevice) -> Outcome {
             Err(failure)
         }
     }
+}
+
+/// Sets the cache policy asked for, before there is anything to cache.
+fn set_cache(session: &mut Session<'_>, create: &Task) -> Outcome {
+    let Some(policy) = session.options.cache.clone() else {
+        return Ok(());
+    };
+    let request = JsonRequest::Cache {
+        name: Some(create.name.clone()),
+        policy: Some(policy),
+    };
+    session.ask(&request).map(drop)
 }
 
 /// Gives the device's file the owner and permissions asked for (`-U`, `-G`, `-M`).

@@ -1,4 +1,4 @@
-//! The verbs about a mount as such: `umount`, `mounts`, `dump`, `counters`, `limits`, `attach`,
+//! The verbs about a mount as such: `umount`, `mounts`, `dump`, `counters`, `cache`, `limits`, `attach`,
 //! `detach`.
 
 use std::time::{Duration, Instant};
@@ -132,6 +132,35 @@ fn counters_row(device: &DeviceCounters) -> Vec<String> {
     std::iter::once(device.name.clone())
         .chain(numbers)
         .collect()
+}
+
+/// `cache [NAME [POLICY]]`
+pub fn cache(session: &mut Session<'_>, words: &[String]) -> Outcome {
+    let request = JsonRequest::Cache {
+        name: words.first().cloned(),
+        policy: words.get(1).cloned(),
+    };
+    let devices = match session.ask(&request)? {
+        JsonReply::Cache { devices } => devices,
+        other => return Err(unexpected(&other)),
+    };
+    if session.options.json {
+        return session.print_json(&json!(devices));
+    }
+    if words.len() > 1 {
+        return Ok(());
+    }
+    if devices.is_empty() {
+        return session.print("No devices found\n");
+    }
+    for device in &devices {
+        let now = match device.bypassed {
+            true => " (open around the daemon)",
+            false => "",
+        };
+        session.print(&format!("{}: {}{now}\n", device.name, device.policy))?;
+    }
+    Ok(())
 }
 
 /// `limits NAME`

@@ -31,6 +31,7 @@ pub fn mount(session: &mut Session<'_>, words: &[String]) -> Outcome {
         file,
         mountpoint: PathBuf::from(mountpoint),
         concise,
+        cache: options.cache.clone(),
         background: options.background,
         allow_other: options.allow_other,
         verbose: options.verbose,

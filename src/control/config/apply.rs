@@ -9,7 +9,7 @@ use super::{Config, ConfigError, DeviceSpec, Place};
 use crate::backing::{Created, Existing, OpenOptions, create_file};
 use crate::control::transaction::{Caller, load};
 use crate::control::{Refusal, Registry};
-use crate::device::{Device, Identity, SuspendOptions};
+use crate::device::{CachePolicy, Device, Identity, SuspendOptions};
 use crate::io::DeviceNumber;
 use crate::sync::Arc;
 
@@ -92,6 +92,9 @@ impl Made<'_> {
         };
         let device = self.registry.create(identity, Some(minor))?;
         self.devices.push(device.clone());
+        if let Some(policy) = spec.cache {
+            self.cache(&device, policy)?;
+        }
         let Some(rows) = &spec.rows else {
             return Ok(());
         };
@@ -106,6 +109,17 @@ impl Made<'_> {
         self.registry
             .resume(&device, SuspendOptions::default(), &mut || is_there())
             .map_err(|error| Refusal::errno(error.errno))
+    }
+
+    /// Where passthrough cannot be had, the daemon serves the file as well as it can.
+    fn cache(&self, device: &Device, policy: CachePolicy) -> Result<(), Refusal> {
+        match self.registry.set_cache(device, policy) {
+            Err(refusal) if policy == CachePolicy::Passthrough => {
+                log::warn!("{}: {refusal}", device.name());
+                Ok(())
+            }
+            result => result,
+        }
     }
 
     fn take_back(&mut self) {

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 
 use super::{Config, DeviceSpec, MAPPER_FOLDER};
 use crate::control::Registry;
-use crate::device::{Device, Directory};
+use crate::device::{CachePolicy, Device, Directory};
 use crate::io::{DeviceNumber, OpenDevice};
 use crate::sync::Arc;
 use crate::table::{RowSpec, Table};
@@ -82,6 +82,7 @@ fn spec(
         minor: Some(device.number().minor),
         access: table.map_or(Access::ReadWrite, Table::access),
         direct: table.is_some_and(|table| table.devices().iter().any(|device| device.direct)),
+        cache: Some(device.cache_policy()).filter(|policy| *policy != CachePolicy::None),
         rows: table.map(|table| rows(table, names)),
     }
 }

@@ -51,6 +51,7 @@ pub(super) fn examine<'t>(
             minor,
             access: access_of(device),
             direct: device.direct,
+            cache: device.cache,
             rows: device.table.as_ref().map(specs),
         });
     }

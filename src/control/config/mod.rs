@@ -22,6 +22,7 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use crate::control::protocol::concise;
+use crate::device::CachePolicy;
 use crate::table::RowSpec;
 use crate::target::{Access, TargetKind};
 use crate::unit::Bytes;
@@ -80,6 +81,8 @@ pub struct DeviceSpec {
     pub access: Access,
     /// Whether its table's files are used around the page cache.
     pub direct: bool,
+    /// What the kernel may do with its data; as the mount says where it is not said.
+    pub cache: Option<CachePolicy>,
     /// Its table; a device can be without.
     pub rows: Option<Vec<RowSpec>>,
 }

@@ -41,6 +41,9 @@ fn write_device(toml: &mut String, device: &DeviceSpec) {
     if device.direct {
         entry(toml, "direct", "true");
     }
+    if let Some(policy) = device.cache {
+        entry(toml, "cache", &quoted(policy.word()));
+    }
     let Some(rows) = &device.rows else { return };
     let mut table = String::new();
     for row in rows {

@@ -8,6 +8,7 @@ use super::report::Report;
 use crate::backing::parse_size;
 use crate::control::protocol::concise::ConciseDevice;
 use crate::control::protocol::table_text::parse_lines;
+use crate::device::CachePolicy;
 use crate::table::RowSpec;
 use crate::unit::{Bytes, Sector, Sectors};
 
@@ -37,6 +38,7 @@ pub(super) struct DraftDevice<'t> {
     pub minor: Option<(i64, Option<usize>)>,
     pub readonly: bool,
     pub direct: bool,
+    pub cache: Option<CachePolicy>,
     pub table: Option<DraftTable<'t>>,
 }
 
@@ -64,14 +66,17 @@ pub(super) struct DraftRow {
 /// Defaults for devices.
 #[derive(Clone, Copy, Default)]
 struct Defaults {
+    cache: Option<CachePolicy>,
     direct: bool,
     readonly: bool,
 }
 
 const SECTIONS: &[&str] = &["defaults", "device", "file"];
-const DEFAULTS_KEYS: &[&str] = &["direct", "readonly"];
+const DEFAULTS_KEYS: &[&str] = &["cache", "direct", "readonly"];
 const FILE_KEYS: &[&str] = &["path", "size"];
-const DEVICE_KEYS: &[&str] = &["direct", "minor", "name", "readonly", "table", "uuid"];
+const DEVICE_KEYS: &[&str] = &[
+    "cache", "direct", "minor", "name", "readonly", "table", "uuid",
+];
 
 /// Reads the whole text; whatever can be understood is in the draft, whatever cannot in the report.
 pub(super) fn read<'t>(text: &'t str, report: &mut Report<'t>) -> Draft<'t> {
@@ -181,6 +186,7 @@ impl<'d, 't> Section<'d, 't> {
         };
         section.refuse_unknown(DEFAULTS_KEYS, report);
         Defaults {
+            cache: section.policy("cache", report),
             direct: section.flag("direct", report).unwrap_or(false),
             readonly: section.flag("readonly", report).unwrap_or(false),
         }
@@ -230,6 +236,7 @@ impl<'d, 't> Section<'d, 't> {
             minor: self.number("minor", report),
             readonly: self.flag("readonly", report).unwrap_or(defaults.readonly),
             direct: self.flag("direct", report).unwrap_or(defaults.direct),
+            cache: self.policy("cache", report).or(defaults.cache),
             table: self.rows(report),
             title: self.title,
         }
@@ -285,6 +292,16 @@ impl<'d, 't> Section<'d, 't> {
             text,
             offset: Some(offset),
         })
+    }
+
+    fn policy(&self, key: &str, report: &mut Report<'t>) -> Option<CachePolicy> {
+        let word = self.text(key, report)?;
+        let policy = word.text.parse();
+        policy
+            .map_err(|expected: String| {
+                report.at(word.offset, format!("{}: '{key}': {expected}", self.title));
+            })
+            .ok()
     }
 
     fn flag(&self, key: &str, report: &mut Report<'t>) -> Option<bool> {
@@ -363,6 +380,7 @@ impl<'t> Draft<'t> {
             minor: device.minor.map(|minor| (minor, None)),
             readonly: device.readonly,
             direct,
+            cache: None,
             table: Some(table),
             title,
         });

@@ -9,7 +9,7 @@ use tempfile::TempDir;
 use super::{Config, DeviceSpec, Terms, apply, check, check_concise, check_text, dump, read};
 use crate::backing::BackingStore;
 use crate::control::Registry;
-use crate::device::{Directory, Identity};
+use crate::device::{CachePolicy, Directory, Identity};
 use crate::io::BlockDev;
 use crate::sync::Arc;
 use crate::table::RowSpec;
@@ -73,6 +73,7 @@ fn everything_a_file_can_say_is_read() {
     let folder = TempDir::new().unwrap();
     let text = r#"
 [defaults]
+cache = "keep"
 direct = true
 readonly = true
 [[file]]
@@ -86,6 +87,7 @@ readonly = false
 table = "0 64 linear a.img 0  # the first half\n64 64 zero"
 [[device]]
 name = "high"
+cache = "none"
 direct = false
 table = """
 # over the other
@@ -107,6 +109,10 @@ name = "empty"
     assert_eq!(
         (low.direct, high.direct, high.access),
         (true, false, Access::ReadOnly)
+    );
+    assert_eq!(
+        (low.cache, high.cache),
+        (Some(CachePolicy::Keep), Some(CachePolicy::None))
     );
     let rows = low.rows.as_ref().unwrap();
     assert_eq!(rows[0].params, "a.img 0");
@@ -153,6 +159,7 @@ nmae = "c"
 [[device]]
 name = "c"
 uuid = 5
+cache = "write-back"
 table = '''
 0 8 zero
 8 x zero
@@ -180,15 +187,16 @@ table = ""
         ":12: device a/b: expected a minor number from 0 to 1048575, found 1048576",
         ":13: device a/b: unknown key 'nmae': did you mean 'name'?",
         ":16: device c: 'uuid': expected a text in quotes, found the number 5",
-        ":19: device c: table, line 2: expected its length in sectors, found 'x' (a row is START LENGTH TARGET [ARGUMENT...])",
-        ":20: device c: row 2, word 3: nosuch: unknown target type: expected one of zero, unstriped, striped, linear, error, found 'nosuch'",
-        ":23: device c: this name is already that of the device on line 15",
-        ":25: device c: row 1, word 4: linear: Device lookup failed: expected a device that can be opened (it does not exist, and no [[file]] section makes it), found 'missing.img'",
-        ":26: device c: row 2, word 1: zero: Gap in table: expected sector 8, found '9'",
-        ":27: device c: row 3, word 2: zero-length target: expected a length of at least 1 sector, found '0'",
-        ":28: device c: row 4, word 5: linear: Invalid device sector: expected a sector number (plain decimal), found 'y'",
-        ":30: device 4: 'name' is missing: expected what the device's file is called",
-        ":30: device 4: populate_table: no targets specified: expected at least one row",
+        ":17: device c: 'cache': expected one of none, keep, writeback, passthrough, found \"write-back\"",
+        ":20: device c: table, line 2: expected its length in sectors, found 'x' (a row is START LENGTH TARGET [ARGUMENT...])",
+        ":21: device c: row 2, word 3: nosuch: unknown target type: expected one of zero, unstriped, striped, linear, error, found 'nosuch'",
+        ":24: device c: this name is already that of the device on line 15",
+        ":26: device c: row 1, word 4: linear: Device lookup failed: expected a device that can be opened (it does not exist, and no [[file]] section makes it), found 'missing.img'",
+        ":27: device c: row 2, word 1: zero: Gap in table: expected sector 8, found '9'",
+        ":28: device c: row 3, word 2: zero-length target: expected a length of at least 1 sector, found '0'",
+        ":29: device c: row 4, word 5: linear: Invalid device sector: expected a sector number (plain decimal), found 'y'",
+        ":31: device 4: 'name' is missing: expected what the device's file is called",
+        ":31: device 4: populate_table: no targets specified: expected at least one row",
     ];
     let folder = TempDir::new().unwrap();
     let found = read_in(&folder, text).unwrap_err();
@@ -595,8 +603,9 @@ fn any_device(index: usize) -> impl Strategy<Value = DeviceSpec> {
         "[ -~\u{e9}]{1,20}".prop_map(move |text| format!("{index}{text}"))
     ];
     let minor = prop::option::of(Just(index as u32 * 3));
-    (rows, uuid, minor, any::<bool>(), any::<bool>()).prop_map(
-        move |(rows, uuid, minor, readonly, direct)| {
+    let cache = prop::option::of(Just(CachePolicy::Keep));
+    (rows, uuid, minor, any::<bool>(), any::<bool>(), cache).prop_map(
+        move |(rows, uuid, minor, readonly, direct, cache)| {
             let rows = rows.map(|rows| {
                 let row = |(n, (kind, params))| RowSpec {
                     start: Sector(n * 8),
@@ -618,6 +627,7 @@ fn any_device(index: usize) -> impl Strategy<Value = DeviceSpec> {
                 minor,
                 access,
                 direct,
+                cache,
                 rows,
             }
         },

@@ -73,6 +73,15 @@ pub enum JsonRequest {
         /// The device.
         name: String,
     },
+    /// Asks for the cache policy of one device or of all, or sets it. Answered with [`JsonReply::Cache`].
+    Cache {
+        /// The device; all if missing.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        name: Option<String>,
+        /// The new policy: `none`, `keep`, `writeback` or `passthrough`.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        policy: Option<String>,
+    },
     /// Unmounts and ends the daemon. Answered with [`JsonReply::Done`] before the daemon is gone.
     Unmount {
         /// Even if device files are open: they answer `ENOTCONN` from then on.
@@ -99,6 +108,11 @@ pub enum JsonReply {
     Counters {
         /// One entry per device.
         devices: Vec<DeviceCounters>,
+    },
+    /// Cache policies by device, in order of names.
+    Cache {
+        /// One entry per device.
+        devices: Vec<DeviceCache>,
     },
     /// A device's limits.
     Limits(DeviceLimits),
@@ -184,6 +198,18 @@ pub struct Times {
     pub requests: u64,
     /// How long they took together.
     pub nanoseconds: u64,
+}
+
+/// Who caches a device's data.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct DeviceCache {
+    /// The device.
+    pub name: String,
+    /// The policy of files that are opened from now on.
+    pub policy: String,
+    /// Whether open files go straight to the backing file.
+    pub bypassed: bool,
 }
 
 /// What a device can do, stacked from its rows.

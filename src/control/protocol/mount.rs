@@ -13,6 +13,8 @@ pub struct MountOptions {
     pub concise: Option<String>,
     /// Leave the terminal once the mount stands.
     pub background: bool,
+    /// Cache policy of devices that name none.
+    pub cache: Option<String>,
     /// Let other users use the mount.
     pub allow_other: bool,
     /// How often `-v` was given.

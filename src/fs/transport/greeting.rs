@@ -7,6 +7,7 @@ use std::os::fd::OwnedFd;
 use fuser::{Config, Filesystem, InitFlags, KernelConfig, Request, Session, SessionACL};
 
 use crate::fs::protocol::MAX_REQUEST;
+use crate::sync::{Arc, OnceLock};
 
 /// Requests that the kernel sends without waiting for each other's answers.
 const MAX_BACKGROUND: u16 = 128;
@@ -20,21 +21,48 @@ const WANTED: InitFlags = InitFlags::FUSE_ASYNC_DIO
     .union(InitFlags::FUSE_READDIRPLUS_AUTO)
     .union(InitFlags::FUSE_HANDLE_KILLPRIV_V2);
 
-/// Answers the kernel's first request on `connection`.
+/// File systems over one another that a request may pass: ours, and one that holds a backing file.
+const STACK_DEPTH: u32 = 2;
+
+/// What kernel and daemon have agreed on, for the whole mount.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Agreed {
+    /// The kernel holds back writes to cached files.
+    pub writeback: bool,
+    /// The kernel can go around the daemon.
+    pub passthrough: bool,
+}
+
+/// Answers the kernel's first request on `connection`; with `writeback` the kernel shall hold back writes to cached
+/// files, where it can.
 ///
 /// # Errors
 /// Where the kernel is too old, and where the mount is gone already.
-pub fn greet(connection: OwnedFd) -> io::Result<()> {
+pub fn greet(connection: OwnedFd, writeback: bool) -> io::Result<Agreed> {
+    let agreed = Arc::new(OnceLock::new());
+    let greeter = Greeter {
+        writeback,
+        agreed: agreed.clone(),
+    };
     // Who may enter the mount is the kernel's to decide, by `allow_other`; the library has no say beside it.
-    Session::from_fd(Greeter, connection, SessionACL::All, Config::default()).map(drop)
+    Session::from_fd(greeter, connection, SessionACL::All, Config::default())?;
+    Ok(agreed.get().copied().unwrap_or_default())
 }
 
-struct Greeter;
+struct Greeter {
+    writeback: bool,
+    agreed: Arc<OnceLock<Agreed>>,
+}
 
 impl Filesystem for Greeter {
     fn init(&mut self, _request: &Request, config: &mut KernelConfig) -> io::Result<()> {
         let refused = |what: &str| io::Error::other(format!("the kernel refuses {what}"));
-        let agreed = config.capabilities() & WANTED;
+        // The kernel has one of the two: what it holds back it could not show to who goes around it.
+        let caching = match self.writeback {
+            true => InitFlags::FUSE_WRITEBACK_CACHE,
+            false => InitFlags::FUSE_PASSTHROUGH,
+        };
+        let agreed = config.capabilities() & (WANTED | caching);
         config
             .add_capabilities(agreed)
             .map_err(|_| refused("capabilities"))?;
@@ -44,6 +72,16 @@ impl Filesystem for Greeter {
         config
             .set_max_background(MAX_BACKGROUND)
             .map_err(|_| refused("parallel requests"))?;
+        if agreed.contains(InitFlags::FUSE_PASSTHROUGH) {
+            config
+                .set_max_stack_depth(STACK_DEPTH)
+                .map_err(|_| refused("stacked file systems"))?;
+        }
+        // Asked once.
+        let _ = self.agreed.set(Agreed {
+            writeback: agreed.contains(InitFlags::FUSE_WRITEBACK_CACHE),
+            passthrough: agreed.contains(InitFlags::FUSE_PASSTHROUGH),
+        });
         Ok(())
     }
 }
