@@ -1,6 +1,6 @@
 //! What has to hold: a bar names two columns, the rows it is about, and the least their ratio may be.
 
-use crate::kind::{Device, Kind, LINEAR, Transport};
+use crate::kind::{Device, Kind, LINEAR, PASSTHROUGH, Transport};
 use crate::measure::Results;
 use crate::statistics::Interval;
 use crate::workload::{Mode, Workload};
@@ -92,6 +92,7 @@ pub const BARS: &[Bar] = &[
         0.97,
         every,
     ),
+    rate(PASSTHROUGH, Kind::Backing, 0.95, every),
     rate(LINEAR, Kind::Qemu, 4.0, small_at_depth),
     rate(LINEAR, Kind::Nbd, 9.0, small_at_depth),
     rate(LINEAR, Kind::Qemu, 2.0, streams),

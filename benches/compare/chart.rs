@@ -1,6 +1,7 @@
 //! The rates as a chart in SVG: a group of bars for each workload, in units of what plain fuser does.
 
 use std::error::Error;
+use std::ops::Range;
 use std::path::Path;
 
 use plotters::backend::SVGBackend;
@@ -21,8 +22,6 @@ const WIDTH: u32 = 1000;
 const BAR: usize = 9;
 /// Height of what is around the bars.
 const FRAME: usize = 90;
-/// Bars end here, in units of plain fuser.
-const ENDS: std::ops::Range<f64> = 0.01..30.0;
 
 /// Draws all layers below each other.
 ///
@@ -71,7 +70,9 @@ impl Plot<'_> {
         let kinds: Vec<Kind> = KINDS
             .iter()
             .copied()
-            .filter(|&kind| rows.iter().any(|row| ratio(row, kind).is_some()))
+            .filter(|&kind| {
+                kind != Kind::Plain && rows.iter().any(|row| ratio(row, kind).is_some())
+            })
             .collect();
         (!kinds.is_empty()).then_some(Plot {
             layer,
@@ -100,7 +101,7 @@ impl Plot<'_> {
             .margin(10)
             .x_label_area_size(25)
             .y_label_area_size(150)
-            .build_cartesian_2d(ENDS.log_scale(), 0..lines)?;
+            .build_cartesian_2d(self.range().log_scale(), 0..lines)?;
         chart
             .configure_mesh()
             .disable_y_mesh()
@@ -116,11 +117,8 @@ impl Plot<'_> {
                     .results
                     .ratio(self.layer, workload, kind, Kind::Plain)?;
                 let top = lines - (row * self.group() + index) as i32;
-                let end = ratio.median.clamp(ENDS.start, ENDS.end);
-                Some(Rectangle::new(
-                    [(ENDS.start, top - 1), (end, top)],
-                    color.filled(),
-                ))
+                let ends = [(1.0, top - 1), (ratio.median, top)];
+                Some(Rectangle::new(ends, color.filled()))
             });
             chart
                 .draw_series(bars)?
@@ -137,6 +135,20 @@ impl Plot<'_> {
             .label_font(("sans-serif", 12))
             .draw()?;
         Ok(())
+    }
+
+    /// All ratios, with room beside them.
+    fn range(&self) -> Range<f64> {
+        let (mut low, mut high) = (0.8, 1.25);
+        for row in &self.rows {
+            for &kind in &self.kinds {
+                if let Some(ratio) = self.results.ratio(self.layer, row, kind, Kind::Plain) {
+                    low = ratio.median.min(low);
+                    high = ratio.median.max(high);
+                }
+            }
+        }
+        low * 0.8..high * 2.0
     }
 
     /// The workload's name beside the middle of its group.

@@ -30,6 +30,8 @@ pub enum Device {
     Stack,
     /// One device of 10,000 linear rows.
     Rows,
+    /// One linear row over all of the file, which the kernel goes to by itself.
+    Passthrough,
 }
 
 /// One way to serve the backing file as a file.
@@ -55,11 +57,15 @@ const RING: Transport = Transport::Ring;
 /// One linear row, by the ordinary transport.
 pub const LINEAR: Kind = Kind::Dmfs(Device::Linear, CLASSIC);
 
+/// The whole file, past the daemon.
+pub const PASSTHROUGH: Kind = Kind::Dmfs(Device::Passthrough, CLASSIC);
+
 /// All kinds, in the table's order.
 pub const KINDS: &[Kind] = &[
     Kind::Backing,
     Kind::Plain,
     Kind::Bare,
+    PASSTHROUGH,
     LINEAR,
     Kind::Dmfs(Device::Striped, CLASSIC),
     Kind::Dmfs(Device::Stack, CLASSIC),
@@ -83,6 +89,7 @@ impl Kind {
             Kind::Dmfs(Device::Striped, Transport::Classic) => "striped",
             Kind::Dmfs(Device::Stack, Transport::Classic) => "stack-10",
             Kind::Dmfs(Device::Rows, Transport::Classic) => "rows-10000",
+            Kind::Dmfs(Device::Passthrough, _) => "passthrough",
             Kind::Dmfs(Device::Linear, Transport::Ring) => "linear-uring",
             Kind::Dmfs(Device::Striped, Transport::Ring) => "striped-uring",
             Kind::Dmfs(Device::Stack, Transport::Ring) => "stack-10-uring",
@@ -103,7 +110,7 @@ impl Kind {
 
     /// True if only root can start it.
     pub fn needs_root(self) -> bool {
-        self == Kind::Bare
+        matches!(self, Kind::Bare | Kind::Dmfs(Device::Passthrough, _))
     }
 
     /// What its rate has to be known in units of; the most important first.
@@ -111,6 +118,7 @@ impl Kind {
         match self {
             Kind::Backing | Kind::Plain => &[],
             Kind::Bare => &[Kind::Plain],
+            Kind::Dmfs(Device::Passthrough, _) => &[Kind::Backing],
             Kind::Dmfs(Device::Linear, _) => &[Kind::Plain, Kind::Bare],
             Kind::Dmfs(_, Transport::Classic) => &[LINEAR],
             Kind::Dmfs(_, Transport::Ring) => &[Kind::Dmfs(Device::Linear, RING)],

@@ -32,6 +32,8 @@ use std::thread;
 
 use rustix::fs::statfs;
 use rustix::process::geteuid;
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::flag;
 
 use kind::{Kind, Transport};
 use measure::{Results, measure};
@@ -93,6 +95,9 @@ fn compare(options: &Options) -> Result<(), String> {
     fill(&setup.backing, options.size_mib)
         .map_err(|error| format!("{}: {error}", setup.backing.display()))?;
     options.nice.map_or(Ok(()), be_nice)?;
+    for signal in [SIGINT, SIGTERM, SIGHUP] {
+        flag::register(signal, options.stopped.clone()).map_err(|error| error.to_string())?;
+    }
     let was_ring_enabled = is_ring_enabled();
     let kinds = available(options, &setup);
     let mut results = Results::default();
@@ -103,7 +108,7 @@ fn compare(options: &Options) -> Result<(), String> {
     if !was_ring_enabled && is_ring_enabled() {
         disable_ring();
     }
-    if options.scaling {
+    if options.scaling && !options.is_stopped() {
         match scaling::measure(&setup) {
             Ok(rounds) => results.scaling = rounds,
             Err(error) => results.failures.push(error),

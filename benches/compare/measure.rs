@@ -15,7 +15,7 @@ use crate::scaling::Scaling;
 use crate::servers::Server;
 use crate::statistics::{Interval, interval, interval_of_quotient, median};
 use crate::target::Target;
-use crate::workload::{Metric, Workload};
+use crate::workload::{Metric, Mode, Workload};
 
 /// Rounds before an interval means anything.
 const LEAST_ROUNDS: usize = 6;
@@ -127,6 +127,8 @@ fn paired(of: &[Sample], to: &[Sample], figure: impl Fn(&Sample) -> f64) -> Vec<
 struct Runner<'a> {
     server: &'a Server,
     target: &'a Target,
+    /// How much of the file is used.
+    bytes: u64,
     load: Option<Load>,
 }
 
@@ -137,12 +139,7 @@ impl Runner<'_> {
             Some(load) => load
                 .slice(options.slice)
                 .map_err(|error| error.to_string())?,
-            None => fio::run(
-                workload,
-                self.target.path(),
-                self.server.bytes,
-                options.slice,
-            )?,
+            None => fio::run(workload, self.target.path(), self.bytes, options.slice)?,
         };
         Ok((slice, self.server.cpu_seconds()? - before))
     }
@@ -158,15 +155,22 @@ pub fn measure(
     results: &mut Results,
 ) {
     let mut runners: Vec<Runner<'_>> = Vec::new();
+    // A longer file costs the client's page cache more, which is no server's doing.
+    let least = servers.iter().map(|(server, _)| server.bytes).min();
     for (server, target) in servers {
+        let bytes = match workload.mode {
+            Mode::Direct => server.bytes,
+            Mode::Buffered | Mode::Mapped => least.unwrap_or(server.bytes),
+        };
         let load = match options.engine {
             Engine::Fio => Ok(None),
-            Engine::Own => Load::open(*workload, target.path(), server.bytes).map(Some),
+            Engine::Own => Load::open(*workload, target.path(), bytes).map(Some),
         };
         match load {
             Ok(load) => runners.push(Runner {
                 server,
                 target,
+                bytes,
                 load,
             }),
             Err(error) => fail(workload, server, target, &error.to_string(), results),
@@ -175,7 +179,8 @@ pub fn measure(
     let begun = Instant::now();
     for round in 0.. {
         let wanted = unsettled(workload, &runners, group, options, results);
-        if wanted.is_empty() || (round > 0 && begun.elapsed() >= options.limit) {
+        let is_over = round > 0 && begun.elapsed() >= options.limit;
+        if wanted.is_empty() || is_over || options.is_stopped() {
             break;
         }
         let failed = run_round(&mut runners, &wanted, workload, options, |runner, sums| {

@@ -1,6 +1,8 @@
 //! What the command line says.
 
 use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use crate::kind::{KINDS, Kind};
@@ -73,6 +75,8 @@ pub struct Options {
     pub json: Option<PathBuf>,
     /// Where the chart goes.
     pub svg: Option<PathBuf>,
+    /// Becomes true when a signal asks for the end.
+    pub stopped: Arc<AtomicBool>,
 }
 
 impl Options {
@@ -100,6 +104,7 @@ impl Options {
             markdown: None,
             json: None,
             svg: None,
+            stopped: Arc::default(),
         };
         let mut words = words.iter().filter(|word| *word != "--bench");
         while let Some(option) = words.next() {
@@ -111,6 +116,11 @@ impl Options {
                 .map_err(|expected| format!("{option} {value}: {expected}\n{USAGE}"))?;
         }
         Ok(options)
+    }
+
+    /// True once a signal has asked for the end: what was measured until then is told, and servers are ended.
+    pub fn is_stopped(&self) -> bool {
+        self.stopped.load(Ordering::Relaxed)
     }
 
     fn set(&mut self, option: &str, value: &str) -> Result<(), String> {

@@ -4,6 +4,7 @@ use std::ffi::OsString;
 use std::fmt::Write as _;
 use std::fs;
 use std::os::unix::fs::MetadataExt;
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
@@ -83,7 +84,7 @@ pub fn start(kinds: &[Kind], setup: &Setup) -> Result<Vec<Server>, String> {
             _ => {
                 fs::create_dir_all(&folder)
                     .map_err(|error| format!("{}: {error}", folder.display()))?;
-                let running = Arc::new(Running::spawn(kind, setup, &folder)?);
+                let running = Arc::new(Running::spawn(kind, kinds, setup, &folder)?);
                 if matches!(kind, Kind::Dmfs(..)) {
                     dmfs = Some(running.clone());
                 }
@@ -189,7 +190,8 @@ impl Running {
         self.processes.first().map(Child::id)
     }
 
-    fn spawn(kind: Kind, setup: &Setup, folder: &Path) -> Result<Running, String> {
+    /// Starts what serves `kind`, and where that is dmfs all devices of `kinds`.
+    fn spawn(kind: Kind, kinds: &[Kind], setup: &Setup, folder: &Path) -> Result<Running, String> {
         let mount = folder.join("mnt");
         let backing = setup.backing.as_path();
         match kind {
@@ -213,7 +215,7 @@ impl Running {
             }
             Kind::Dmfs(_, transport) => {
                 let config = folder.join("devices.toml");
-                fs::write(&config, devices(setup)).map_err(|error| error.to_string())?;
+                fs::write(&config, devices(kinds, setup)).map_err(|error| error.to_string())?;
                 let mut command = Command::new(&setup.dmfs);
                 command
                     .arg("mount")
@@ -260,6 +262,8 @@ impl Running {
             .stdin(Stdio::null())
             .stdout(log)
             .stderr(other)
+            // A terminal's Ctrl-C is for us; servers are ended in order.
+            .process_group(0)
             .spawn()
             .map_err(|error| format!("{}: {error}", command.get_program().display()))?;
         self.processes.push(child);
@@ -359,37 +363,52 @@ fn name_of(device: Device) -> &'static str {
 fn bytes_of(device: Device, backing: u64) -> u64 {
     match device {
         Device::Linear | Device::Stack => backing - OFFSET,
-        Device::Striped => backing,
+        Device::Striped | Device::Passthrough => backing,
         Device::Rows => ROWS * ROW_BYTES,
     }
 }
 
-/// The mount file of all that is measured of dmfs.
-fn devices(setup: &Setup) -> String {
+/// The mount file of those of `kinds` that are devices of dmfs.
+fn devices(kinds: &[Kind], setup: &Setup) -> String {
     let mut text = format!("[defaults]\ndirect = {}\n", setup.direct);
-    let mut device = |name: &str, table: &str| {
+    let mut device = |name: &str, more: &str, table: &str| {
         let _ = write!(
             text,
-            "[[device]]\nname = \"{name}\"\ntable = '''\n{table}'''\n"
+            "[[device]]\nname = \"{name}\"\n{more}table = '''\n{table}'''\n"
         );
     };
     let file = setup.backing.display().to_string();
     let sectors = (setup.bytes - OFFSET) / SECTOR;
     let linear = |below: &str, at: u64| format!("0 {sectors} linear {below} {}\n", at / SECTOR);
-    device(name_of(Device::Linear), &linear(&file, OFFSET));
-    let (all, half) = (setup.bytes / SECTOR, setup.bytes / SECTOR / 2);
-    device(
-        name_of(Device::Striped),
-        &format!("0 {all} striped 2 {CHUNK} {file} 0 {file} {half}\n"),
-    );
-    device("layer1", &linear(&file, OFFSET));
-    for layer in 2..STACK {
-        let below = format!("/dev/mapper/layer{}", layer - 1);
-        device(&format!("layer{layer}"), &linear(&below, 0));
+    let all = setup.bytes / SECTOR;
+    for kind in kinds {
+        let Kind::Dmfs(what, _) = *kind else {
+            continue;
+        };
+        match what {
+            Device::Linear => device(name_of(what), "", &linear(&file, OFFSET)),
+            Device::Striped => {
+                let half = all / 2;
+                let table = format!("0 {all} striped 2 {CHUNK} {file} 0 {file} {half}\n");
+                device(name_of(what), "", &table);
+            }
+            Device::Stack => {
+                device("layer1", "", &linear(&file, OFFSET));
+                for layer in 2..STACK {
+                    let below = format!("/dev/mapper/layer{}", layer - 1);
+                    device(&format!("layer{layer}"), "", &linear(&below, 0));
+                }
+                let top = format!("/dev/mapper/layer{}", STACK - 1);
+                device(name_of(what), "", &linear(&top, 0));
+            }
+            Device::Rows => device(name_of(what), "", &rows(&file, setup.bytes)),
+            Device::Passthrough => device(
+                name_of(what),
+                "cache = \"passthrough\"\n",
+                &format!("0 {all} linear {file} 0\n"),
+            ),
+        }
     }
-    let top = format!("/dev/mapper/layer{}", STACK - 1);
-    device(name_of(Device::Stack), &linear(&top, 0));
-    device(name_of(Device::Rows), &rows(&file, setup.bytes));
     text
 }
 
