@@ -9,10 +9,14 @@ mod background;
 pub mod connection;
 mod holders;
 mod notify;
+mod survival;
+mod takeover;
+mod upgrade;
 
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Weak;
 use std::thread;
 use std::time::Duration;
 
@@ -24,18 +28,20 @@ use crate::backing::{BackingStore, OpenOptions};
 use crate::control::config::{self, Config, Terms};
 use crate::control::loops::Loops;
 use crate::control::majors::Majors;
-use crate::control::mount::{Mount, Stop};
-use crate::control::protocol::json::MountInfo;
-use crate::control::protocol::mount::MountOptions;
+use crate::control::mount::{Host, Mount, Stop};
+use crate::control::protocol::json::{MountInfo, Supervision};
+use crate::control::protocol::mount::{MountOptions, STATE_FORMAT};
 use crate::control::protocol::socket_path;
 use crate::control::server::Server;
+use crate::control::state::{AttachedRecord, FilesRecord, MountRecord};
 use crate::control::{MountIdentity, Refusal, Registry, Surroundings};
 use crate::device::{CachePolicy, Change, Device, Directory};
-use crate::fs::{FsOptions, Mounted};
+use crate::fs::{FsOptions, Mounted, Recalled};
 use crate::io::Errno;
-use crate::sync::{Arc, OnceLock};
+use crate::sync::{Arc, AtomicBool, OnceLock, Ordering};
 use crate::targets::KINDS;
 use crate::terminal::{Amount, Look, Progress};
+use survival::{Inherited, Keeper, Link};
 
 /// How long a mount that is ended by force may take to let go.
 const FORCED_END: Duration = Duration::from_secs(5);
@@ -71,10 +77,28 @@ pub fn mount(options: MountOptions) -> Result<(), String> {
         return background::start();
     }
     allow_many_files();
+    let link =
+        survival::daemon_link().map_err(|error| format!("the link to the supervisor: {error}"))?;
+    let supervision = match link {
+        Some(link) => {
+            let inherited = Inherited::receive(&link)?;
+            match inherited.left {
+                Some(left) => return takeover::take_over(link, inherited.restarts, left),
+                None => Some(link),
+            }
+        }
+        None => None,
+    };
     let majors = Majors::choose();
     let config = read_config(&options, majors)?;
+    let wants_supervisor =
+        options.supervised || config.as_ref().is_some_and(|config| config.supervised);
+    if wants_supervisor && supervision.is_none() {
+        drop(config);
+        return survival::supervise();
+    }
     let made = make_mountpoint(&options.mountpoint)?;
-    let result = serve(&options, majors, config);
+    let result = serve(&options, majors, config, (supervision, made.is_some()));
     if let Some(made) = made {
         // What somebody put there meanwhile stays.
         let _ = fs::remove_dir(made);
@@ -131,7 +155,12 @@ fn cache_policy(options: &MountOptions) -> Result<Option<CachePolicy>, String> {
     policy.map_err(|expected| format!("mount: --cache: {expected}"))
 }
 
-fn serve(options: &MountOptions, majors: Majors, config: Option<Config>) -> Result<(), String> {
+fn serve(
+    options: &MountOptions,
+    majors: Majors,
+    config: Option<Config>,
+    (link, made): (Option<Link>, bool),
+) -> Result<(), String> {
     let registry = Registry::new(KINDS, majors.mapped, BackingStore::new(majors.files));
     let policy = cache_policy(options)?;
     let named = config.iter().flat_map(|config| &config.devices);
@@ -139,17 +168,45 @@ fn serve(options: &MountOptions, majors: Majors, config: Option<Config>) -> Resu
     let fs_options = FsOptions {
         writeback: policies.any(|policy| policy == CachePolicy::Writeback),
         allow_other: options.allow_other || FsOptions::default().allow_other,
+        outlives: link.is_some(),
         ..FsOptions::default()
     };
     let mounted = crate::fs::serve(registry.clone(), &options.mountpoint, &fs_options)
         .map_err(|error| error.to_string())?;
-    let daemon = Arc::new(Daemon {
-        loops: Arc::new(Loops::new(registry.clone())),
-        mounted: Arc::new(mounted),
-        registry,
-        before_end: OnceLock::new(),
+    let mut daemon = Daemon::new(registry, mounted);
+    let identity = daemon.identify()?;
+    if let Some(link) = link {
+        let files = FilesRecord {
+            allow_other: fs_options.allow_other,
+            uid: fs_options.uid,
+            gid: fs_options.gid,
+            mode: fs_options.mode,
+            writeback: fs_options.writeback,
+        };
+        let record = MountRecord {
+            format: STATE_FORMAT,
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            mountpoint: identity.path.clone().into_os_string(),
+            made,
+            st_dev: identity.st_dev,
+            mapped_major: majors.mapped,
+            files_major: majors.files,
+            cache: options.cache.clone(),
+            files,
+        };
+        daemon.begin_keeping(link, record)?;
+    }
+    let daemon = Arc::new(daemon);
+    let result = daemon.begin(options, &identity, config).and_then(|server| {
+        daemon.ready()?;
+        if background::is_child() {
+            background::ready();
+        }
+        if daemon.keeper.is_none() {
+            notify::ready(&format!("serves {}", identity.path.display()));
+        }
+        daemon.run(&identity, &server)
     });
-    let result = daemon.run(options, config);
     daemon.end();
     result
 }
@@ -158,12 +215,16 @@ fn serve(options: &MountOptions, majors: Majors, config: Option<Config>) -> Resu
 struct Around {
     mounted: Arc<Mounted>,
     loops: Arc<Loops>,
+    keeper: Option<Arc<Keeper>>,
 }
 
 impl Surroundings for Around {
     fn changed(&self, change: &Change) {
         self.mounted.notify(change);
         self.loops.follow(change);
+        if let (Change::Removed { id, .. }, Some(keeper)) = (change, &self.keeper) {
+            keeper.note_removed(*id);
+        }
     }
 
     fn settle(&self) {
@@ -181,6 +242,18 @@ impl Surroundings for Around {
     fn offers(&self, policy: CachePolicy) -> Result<(), String> {
         self.mounted.offers(policy)
     }
+
+    fn note(&self, device: &Device) {
+        if let Some(keeper) = &self.keeper {
+            keeper.note_device(device);
+        }
+    }
+
+    fn note_loops(&self, loops: Vec<AttachedRecord>) {
+        if let Some(keeper) = &self.keeper {
+            keeper.note_loops(loops);
+        }
+    }
 }
 
 /// A mount that stands.
@@ -188,19 +261,67 @@ struct Daemon {
     registry: Arc<Registry>,
     loops: Arc<Loops>,
     mounted: Arc<Mounted>,
+    keeper: Option<Arc<Keeper>>,
+    /// What there is to say of the mount.
+    info: OnceLock<MountInfo>,
+    /// Another program is to go on where this one ends.
+    hands_over: AtomicBool,
     /// What makes room for the end.
     before_end: OnceLock<Box<dyn Fn() + Send + Sync>>,
 }
 
 impl Daemon {
-    fn run(self: &Arc<Self>, options: &MountOptions, config: Option<Config>) -> Result<(), String> {
-        let identity = self.identify()?;
-        self.registry.set_mount(identity.clone());
+    fn new(registry: Arc<Registry>, mounted: Mounted) -> Daemon {
+        Daemon {
+            loops: Arc::new(Loops::new(registry.clone())),
+            mounted: Arc::new(mounted),
+            registry,
+            keeper: None,
+            info: OnceLock::new(),
+            hands_over: AtomicBool::new(false),
+            before_end: OnceLock::new(),
+        }
+    }
+
+    /// Has the supervisor keep from now on what must not die.
+    fn begin_keeping(&mut self, link: Link, record: MountRecord) -> Result<(), String> {
+        let keeper = Keeper::new(
+            link,
+            self.registry.clone(),
+            record,
+            0,
+            Recalled::default(),
+            Vec::new(),
+        );
+        let keeper = keeper.and_then(|keeper| {
+            keeper.keep_connection(self.mounted.descriptors())?;
+            Ok(keeper)
+        });
+        let keeper = keeper.map_err(|error| format!("the supervisor: {error}"))?;
+        self.registry.store().set_keeper(keeper.clone());
+        self.mounted.set_recorder(keeper.clone());
+        self.keeper = Some(keeper);
+        Ok(())
+    }
+
+    fn surround(&self) {
         let around = Around {
             mounted: self.mounted.clone(),
             loops: self.loops.clone(),
+            keeper: self.keeper.clone(),
         };
         self.registry.set_surroundings(Arc::new(around));
+    }
+
+    /// Makes the devices, opens the control socket and says so.
+    fn begin(
+        self: &Arc<Self>,
+        options: &MountOptions,
+        identity: &MountIdentity,
+        config: Option<Config>,
+    ) -> Result<Server, String> {
+        self.registry.set_mount(identity.clone());
+        self.surround();
         if let Some(policy) = cache_policy(options)? {
             self.mounted
                 .offers(policy)
@@ -211,18 +332,47 @@ impl Daemon {
             let _progress = self.tell_progress(config);
             config::apply(config, &self.registry, &|| true).map_err(|error| error.to_string())?;
         }
-        let server = self.open_socket(&identity)?;
-        let _ = self.before_end.set(Box::new(server.give_up_spares()));
+        let server = self.open_socket(identity)?;
+        if let Some(keeper) = &self.keeper {
+            let kept = keeper.keep_socket(server.socket());
+            kept.map_err(|error| format!("the supervisor: {error}"))?;
+        }
+        self.answer(&server)?;
         self.watch_signals()?;
         announce::announce(&self.registry.list(), options)
             .map_err(|error| format!("standard output: {error}"))?;
-        if background::is_child() {
-            background::ready();
-        }
-        notify::ready(&format!("serves {}", identity.path.display()));
+        Ok(server)
+    }
+
+    /// From now on a successor goes on where this process dies.
+    fn ready(self: &Arc<Self>) -> Result<(), String> {
+        let Some(keeper) = &self.keeper else {
+            return Ok(());
+        };
+        let mounted = Arc::downgrade(&self.mounted);
+        let watched = thread::Builder::new()
+            .name("times".into())
+            .spawn(move || note_times(&mounted));
+        let ready = watched.and_then(|_| {
+            keeper.ready(|| {
+                log::warn!(
+                    "the supervisor has died: the mount lives no longer than this process now"
+                );
+            })
+        });
+        ready.map_err(|error| format!("the supervisor: {error}"))
+    }
+
+    /// Serves until the end.
+    fn run(&self, identity: &MountIdentity, server: &Server) -> Result<(), String> {
         let ended = self.mounted.wait().map_err(|error| error.to_string());
+        if self.hands_over.load(Ordering::Acquire) {
+            server.finish();
+            // Nothing is flushed, closed or unmounted: it all goes on.
+            std::process::exit(0);
+        }
         notify::stopping();
-        let ended = ended.and_then(|()| self.check_unmounted(&identity));
+        let ended = ended.and_then(|()| self.check_unmounted(identity));
         // Wakes who waits for an event, so that everybody gets an answer.
         self.registry.shut_down();
         server.finish();
@@ -278,28 +428,32 @@ impl Daemon {
         let folder = socket_path::socket_folder();
         socket_path::prepare_folder(&folder).map_err(|error| failed(&folder, error))?;
         let path = socket_path::socket_path(&folder, &identity.path);
-        let server = Server::bind(&path).map_err(|error| failed(&path, error))?;
+        Server::bind(&path).map_err(|error| failed(&path, error))
+    }
+
+    /// Answers callers from now on.
+    fn answer(self: &Arc<Self>, server: &Server) -> Result<(), String> {
+        let _ = self.before_end.set(Box::new(server.give_up_spares()));
+        let program = std::env::current_exe().unwrap_or_default();
         let info = MountInfo {
-            mountpoint: identity.path.display().to_string(),
+            mountpoint: self.mounted.mountpoint().display().to_string(),
             pid: std::process::id(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
             major: self.registry.major(),
-            socket: path.display().to_string(),
-            devices: 0,
+            socket: server.path().display().to_string(),
+            program: program.display().to_string(),
+            restarts: self.keeper.as_ref().map_or(0, |keeper| keeper.restarts()),
+            ..MountInfo::default()
         };
-        let daemon = self.clone();
-        let stop = move |how| daemon.stop(how);
+        let _ = self.info.set(info);
         let mount = Mount::new(
             self.registry.clone(),
             self.loops.clone(),
-            info,
             OpenOptions::default(),
-            stop,
+            self.clone(),
         );
-        server
-            .start(Arc::new(mount))
-            .map_err(|error| failed(&path, error))?;
-        Ok(server)
+        let started = server.start(Arc::new(mount));
+        started.map_err(|error| format!("control socket {}: {error}", server.path().display()))
     }
 
     /// The first signal ends the mount as soon as nobody uses it; the second ends it at once.
@@ -352,6 +506,7 @@ impl Daemon {
                 let unmounted = self.mounted.unmount(true);
                 if !self.mounted.wait_for(FORCED_END) {
                     log::error!("still in use after {FORCED_END:?}: whoever uses it gets ENOTCONN");
+                    self.say_bye();
                     std::process::exit(1);
                 }
                 unmounted.map_err(|error| self.busy(&error.to_string()))
@@ -376,5 +531,67 @@ impl Daemon {
             log::warn!("{error}");
         }
         self.registry.shut_down();
+        self.say_bye();
+    }
+
+    fn say_bye(&self) {
+        if let Some(keeper) = &self.keeper {
+            keeper.bye();
+        }
+    }
+}
+
+impl Host for Daemon {
+    fn info(&self) -> MountInfo {
+        let supervision = match &self.keeper {
+            None => Supervision::None,
+            Some(keeper) if keeper.is_lost() => Supervision::Lost,
+            Some(_) => Supervision::Supervised,
+        };
+        MountInfo {
+            supervision,
+            ..self.info.get().cloned().unwrap_or_default()
+        }
+    }
+
+    fn stop(&self, how: Stop) -> Result<(), Refusal> {
+        Daemon::stop(self, how)
+    }
+
+    fn upgrade(&self, program: &Path) -> Result<(), Refusal> {
+        let refuse = |errno, text: &str| Err(Refusal::message(errno, format!("upgrade: {text}")));
+        let keeper = match &self.keeper {
+            None => return refuse(Errno::OPNOTSUPP, "the mount is not --supervised"),
+            Some(keeper) if keeper.is_lost() => {
+                return refuse(Errno::OPNOTSUPP, "the mount's supervisor has died");
+            }
+            Some(keeper) => keeper,
+        };
+        upgrade::check(program).or_else(|why| refuse(Errno::INVAL, &why))?;
+        if self.hands_over.swap(true, Ordering::AcqRel) {
+            return refuse(Errno::BUSY, "another one is on its way");
+        }
+        let retire = keeper.upgrade(program).and_then(|()| {
+            let mounted = self.mounted.clone();
+            let thread = thread::Builder::new().name("handover".into());
+            thread.spawn(move || mounted.retire())
+        });
+        retire.map(drop).or_else(|error| {
+            self.hands_over.store(false, Ordering::Release);
+            refuse(Errno::IO, &format!("{}: {error}", program.display()))
+        })
+    }
+}
+
+/// How often it is written down when files were written.
+const TIMES_EVERY: Duration = Duration::from_secs(1);
+
+/// Has it written down now and then when files were written, as long as they are served.
+fn note_times(mounted: &Weak<Mounted>) {
+    let mut since = 0;
+    while let Some(mounted) = mounted.upgrade() {
+        since = mounted.note_written(since);
+        drop(mounted);
+        thread::sleep(TIMES_EVERY);
     }
 }

@@ -101,6 +101,7 @@ fn build(rows: &[RowSpec], access: Access) -> Result<Table, String> {
         },
         opener: &Opener,
         events: Arc::new(Deaf),
+        again: false,
     };
     Table::build(rows, &context).map_err(|error| error.messages.join("\n"))
 }

@@ -9,7 +9,8 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
 use rustix::fs::{
-    FallocateFlags, FlockOperation, OFlags, SeekFrom, fallocate, fdatasync, flock, fstat, seek,
+    FallocateFlags, FlockOperation, OFlags, SeekFrom, fallocate, fcntl_getfl, fdatasync, flock,
+    fstat, seek,
 };
 
 use super::channel::{Channel, claim, reopen};
@@ -99,7 +100,44 @@ impl FileDevice {
         )
     }
 
+    /// The file that an earlier process had open as `descriptor`, with its lock, whatever has become of it since.
+    pub(super) fn kept(
+        descriptor: OwnedFd,
+        kind: Kind,
+        direct: bool,
+        path: &Path,
+    ) -> Result<FileDevice, BackingError> {
+        let mode = fcntl_getfl(&descriptor).map(|flags| flags & OFlags::RWMODE);
+        let access = match mode {
+            Ok(OFlags::RDWR) => Access::ReadWrite,
+            _ => Access::ReadOnly,
+        };
+        let buffered = Channel::new(descriptor, access);
+        let direct = match direct {
+            true => Some(open_direct(&buffered, kind, access, path)?),
+            false => None,
+        };
+        FileDevice::unchecked(buffered, direct, kind, access, path)
+    }
+
+    /// The descriptor that was opened first, which has the lock.
+    pub(super) fn first(&self) -> BorrowedFd<'_> {
+        self.buffered.reader()
+    }
+
     fn new(
+        buffered: Channel,
+        direct: Option<DirectFile>,
+        kind: Kind,
+        access: Access,
+        path: &Path,
+    ) -> Result<FileDevice, BackingError> {
+        let device = FileDevice::unchecked(buffered, direct, kind, access, path)?;
+        device.check_size(path)?;
+        Ok(device)
+    }
+
+    fn unchecked(
         buffered: Channel,
         direct: Option<DirectFile>,
         kind: Kind,
@@ -129,7 +167,6 @@ impl FileDevice {
                 format!("{}: no size: {error}", path.display()),
             )
         })?;
-        device.check_size(path)?;
         if device.waits() && device.direct.is_none() {
             let told = probe::reads_cached(device.buffered.reader());
             device.reads_cached.store(told, Ordering::Relaxed);

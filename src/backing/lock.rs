@@ -12,12 +12,13 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{FlockOperation, flock, major, minor};
+use serde::{Deserialize, Serialize};
 
 use super::{Access, BackingError};
 use crate::io::Errno;
 
 /// A file, by what tells it from all others.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub(super) struct FileId {
     /// st_dev
     pub dev: u64,

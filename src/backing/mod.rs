@@ -15,6 +15,7 @@ mod error;
 mod faulty;
 mod file;
 mod ioctl;
+mod keeping;
 mod lock;
 pub mod loop_device;
 mod memory;
@@ -27,6 +28,7 @@ pub use crashing::{CrashImage, Crashing, Cuts, Kept};
 pub use create::{Created, Existing, create_file};
 pub use error::BackingError;
 pub use faulty::{Fault, Faulty};
+pub use keeping::{Descriptors, Keeper, Numbered};
 pub use memory::{MEMORY_PREFIX, memory_size, parse_size};
 pub use store::{Backing, BackingStore};
 

@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{FileType, Mode, OFlags, Stat, fstat, major, minor, open};
 
 use super::file::{FileDevice, Kind};
+use super::keeping::{Descriptors, Keeper, Key, Numbered};
 use super::lock::FileId;
 use super::memory::{self, MEMORY_PREFIX, MemorySpec};
 use super::{Access, BackingError, OpenOptions, queued};
@@ -17,7 +18,7 @@ use crate::io::{
     BlockDev, DeviceNumber, Errno, Extent, IoError, IoResult, Limits, Part, Plan, Request,
     Unplanned,
 };
-use crate::sync::{Arc, Mutex};
+use crate::sync::{Arc, Mutex, OnceLock};
 use crate::unit::{Sector, Sectors};
 
 /// Largest major number the kernel has, plus one.
@@ -33,6 +34,15 @@ struct Shared {
     file_major: u32,
     /// Guards opening, closing and numbering. A leaf: nothing else is locked under it but a file's own.
     known: Mutex<Known>,
+    keeper: OnceLock<Arc<dyn Keeper>>,
+}
+
+impl Shared {
+    fn forget(&self, key: &Key) {
+        if let (Some(keeper), Some(name)) = (self.keeper.get(), key.kept_name()) {
+            keeper.forget(&name);
+        }
+    }
 }
 
 #[derive(Default)]
@@ -40,6 +50,8 @@ struct Known {
     open: HashMap<Key, Entry>,
     numbers: HashMap<Key, u32>,
     paths: Vec<(Key, PathBuf)>,
+    /// Open descriptors of an earlier process that no table uses yet.
+    kept: Descriptors,
     n_unnamed: u64,
 }
 
@@ -47,14 +59,6 @@ struct Entry {
     device: Arc<FileDevice>,
     path: PathBuf,
     n_openers: usize,
-}
-
-/// What makes two paths the same backing.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-enum Key {
-    File(FileId),
-    Block(u64),
-    Memory(String),
 }
 
 /// One opener's hold on a backing. Dropping it closes it; the file is closed with its last opener.
@@ -81,6 +85,7 @@ impl Drop for Hold {
             entry.n_openers -= 1;
             if entry.n_openers == 0 {
                 known.open.remove(&self.key);
+                self.store.forget(&self.key);
             }
         }
     }
@@ -92,7 +97,44 @@ impl BackingStore {
         BackingStore(Arc::new(Shared {
             file_major,
             known: Mutex::new(Known::default()),
+            keeper: OnceLock::new(),
         }))
+    }
+
+    /// Has `keeper` keep what is opened from now on. The first one stays.
+    pub fn set_keeper(&self, keeper: Arc<dyn Keeper>) {
+        if self.0.keeper.set(keeper).is_err() {
+            log::error!("the store has its keeper already");
+        }
+    }
+
+    /// What the numbers from `first` on stand for.
+    pub fn numbers(&self, first: usize) -> Vec<Numbered> {
+        let known = self.0.known.lock();
+        let paths = known.paths.get(first..).unwrap_or_default();
+        let numbered = |(key, path): &(Key, PathBuf)| Numbered::new(key.clone(), path.clone());
+        paths.iter().map(numbered).collect()
+    }
+
+    /// Goes on with the numbers and the kept descriptors of an earlier process; for a store that is new.
+    pub fn restore(&self, numbers: Vec<Numbered>, kept: Descriptors) {
+        let mut known = self.0.known.lock();
+        for (minor, numbered) in (0..).zip(numbers) {
+            let (key, path) = numbered.into_parts();
+            known.numbers.insert(key.clone(), minor);
+            known.paths.push((key, path));
+        }
+        known.kept = kept;
+    }
+
+    /// Lets go of kept descriptors that no table uses.
+    pub fn forget_unused(&self) {
+        let mut known = self.0.known.lock();
+        for (name, _) in known.kept.drain() {
+            if let Some(keeper) = self.0.keeper.get() {
+                keeper.forget(&name);
+            }
+        }
     }
 
     /// Opens the regular file or block device `path`, or shares the one already open.
@@ -199,6 +241,11 @@ impl BackingStore {
             device.admit(access, options.direct, &path)?;
             return self.hold(&mut known, device, key, &path, access);
         }
+        if let Some(device) = known.take_kept(&key, options.direct, &path)? {
+            let device = Arc::new(device);
+            device.admit(access, options.direct, &path)?;
+            return self.hold(&mut known, device, key, &path, access);
+        }
         if matches!(key, Key::Memory(_)) {
             return Err(gone(&path));
         }
@@ -264,10 +311,15 @@ impl BackingStore {
                 minor: known.minor_of(&key, path)?,
             },
         };
-        let entry = known.open.entry(key.clone()).or_insert_with(|| Entry {
-            device: Arc::clone(&device),
-            path: path.to_owned(),
-            n_openers: 0,
+        let entry = known.open.entry(key.clone()).or_insert_with(|| {
+            if let (Some(keeper), Some(name)) = (self.0.keeper.get(), key.kept_name()) {
+                keeper.keep(&name, device.first());
+            }
+            Entry {
+                device: Arc::clone(&device),
+                path: path.to_owned(),
+                n_openers: 0,
+            }
         });
         entry.n_openers += 1;
         Ok(Arc::new(Backing {
@@ -305,6 +357,26 @@ impl Known {
         self.numbers.insert(key.clone(), minor);
         self.paths.push((key.clone(), path.to_owned()));
         Ok(minor)
+    }
+
+    /// The open file that an earlier process has kept for `key`, if it has.
+    fn take_kept(
+        &mut self,
+        key: &Key,
+        direct: bool,
+        path: &Path,
+    ) -> Result<Option<FileDevice>, BackingError> {
+        let kind = match key {
+            Key::File(id) => Kind::Regular(*id),
+            Key::Memory(_) => Kind::Memory,
+            Key::Block(_) => return Ok(None),
+        };
+        let name = key.kept_name().unwrap_or_default();
+        let Some(descriptor) = self.kept.remove(&name) else {
+            return Ok(None);
+        };
+        let direct = direct && kind != Kind::Memory;
+        FileDevice::kept(descriptor, kind, direct, path).map(Some)
     }
 
     fn unused_name(&mut self) -> String {

@@ -75,6 +75,8 @@ pub struct Options {
     pub lazy: bool,
     pub link: bool,
     pub mount: Option<String>,
+    pub program: Option<String>,
+    pub supervised: bool,
     pub svg: bool,
 }
 
@@ -212,6 +214,8 @@ fn options(style: Style, matches: &ArgMatches) -> Result<Options, Vec<String>> {
         lazy: on("lazy"),
         link: on("link"),
         mount: text("mount"),
+        program: text("program"),
+        supervised: on("supervised"),
         svg: on("svg"),
     };
     let refused = |line: &str| Err(vec![line.to_string()]);

@@ -78,14 +78,7 @@ impl Client {
             version: VERSION,
             cwd: cwd.to_string_lossy().into_owned(),
         };
-        let nobody = MountInfo {
-            mountpoint: String::new(),
-            pid: 0,
-            version: String::new(),
-            major: 0,
-            socket: String::new(),
-            devices: 0,
-        };
+        let nobody = MountInfo::default();
         let mut client = Self {
             stream,
             mount: nobody,

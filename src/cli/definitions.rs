@@ -201,6 +201,17 @@ pub const OPTIONS: &[OptionDef] = &[
         "draw the picture as SVG rather than as DOT",
     )),
     own(value("mount", &[], "MOUNTPOINT", "which mount to talk to")),
+    own(value(
+        "program",
+        &[],
+        "PATH",
+        "the program that goes on; this one if not given",
+    )),
+    own(flag(
+        "supervised",
+        &[],
+        "keep the mount alive where its daemon dies",
+    )),
 ];
 
 /// What runs a verb.
@@ -604,7 +615,13 @@ pub const VERBS: &[VerbDef] = &[
         "mount",
         "[FILE] MOUNTPOINT [--concise DEVICES]",
         (1, 3),
-        &["background", "cache", "concise", "allow-other"],
+        &[
+            "background",
+            "cache",
+            "concise",
+            "allow-other",
+            "supervised",
+        ],
         "Serve a mount, with the devices of a TOML file if one is given",
         serve::mount,
     )),
@@ -615,6 +632,14 @@ pub const VERBS: &[VerbDef] = &[
         &["force", "lazy", "mount"],
         "End a mount",
         mount::umount,
+    )),
+    ours(once(
+        "upgrade",
+        "[MOUNTPOINT]",
+        (0, 1),
+        &["program", "mount"],
+        "Put another dmfs in the place of a supervised mount's daemon",
+        mount::upgrade,
     )),
     ours(once(
         "mounts",
@@ -720,10 +745,10 @@ pub const VERBS: &[VerbDef] = &[
     )),
     ours(once(
         "generate",
-        "man DIR | completions SHELL",
-        (2, 2),
+        "man DIR | completions SHELL | state-format",
+        (1, 2),
         &[],
-        "Write man pages, or print a shell's completions",
+        "Write man pages, or print a shell's completions, or which daemons this one can take over from",
         super::help::generate,
     )),
 ];

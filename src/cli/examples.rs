@@ -43,6 +43,7 @@ const EXAMPLES: &[(&str, &str)] = &[
         "dmfs mount --background mounts/quickstart.toml ./dm",
     ),
     ("umount", "dmfs umount --lazy ./dm"),
+    ("upgrade", "dmfs upgrade --program /usr/local/bin/dmfs ./dm"),
     ("mounts", "dmfs mounts --json"),
     ("check", "dmfs check mounts/quickstart.toml"),
     ("doctor", "dmfs doctor"),

@@ -12,6 +12,7 @@ use super::definitions::{OPTIONS, OptionDef, VERBS, VerbDef, verb};
 use super::examples::example;
 use super::report::{Report, ReportKind, ReportOptions};
 use super::session::{Failure, Outcome, Session};
+use crate::control::protocol::mount::STATE_FORMAT;
 
 /// What the whole program is for.
 const ABOUT: &str =
@@ -187,8 +188,9 @@ pub fn generate(session: &mut Session<'_>, words: &[String]) -> Outcome {
             complete(shell, &mut program(), "dmfs", &mut text);
             session.print(&String::from_utf8_lossy(&text))
         }
+        [what] if what == "state-format" => session.print(&format!("{STATE_FORMAT}\n")),
         _ => Err(Failure::new(
-            "dmfs: generate: expected man DIR or completions SHELL",
+            "dmfs: generate: expected man DIR, completions SHELL or state-format",
         )),
     }
 }

@@ -64,6 +64,7 @@ fn hello() -> Reply {
         major: 253,
         socket: "/run/dmfs/x.sock".into(),
         devices: 2,
+        ..MountInfo::default()
     });
     Reply {
         kind: Kind::Json,

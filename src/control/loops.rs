@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{Mode, OFlags};
 
+use super::state::AttachedRecord;
 use super::{Refusal, Registry};
 use crate::backing::BackingError;
 use crate::backing::loop_device::{self, AttachOptions, Detached};
@@ -39,6 +40,26 @@ impl Loops {
             registry,
             attached: Mutex::new(Vec::new()),
         }
+    }
+
+    /// Goes on with the loop devices of an earlier daemon of the mount.
+    pub fn restore(&self, records: &[AttachedRecord]) {
+        let restored = records.iter().map(|record| Attached {
+            id: record.id,
+            device: record.device.clone().into(),
+            link: record.link.clone().map(PathBuf::from),
+        });
+        self.attached.lock().extend(restored);
+    }
+
+    fn note(&self, attached: &[Attached]) {
+        let record = |attached: &Attached| AttachedRecord {
+            id: attached.id,
+            device: attached.device.clone().into(),
+            link: attached.link.clone().map(PathBuf::into_os_string),
+        };
+        self.registry
+            .note_loops(attached.iter().map(record).collect());
     }
 
     /// Attaches a loop device with direct I/O and the device's own block size.
@@ -90,6 +111,7 @@ impl Loops {
             link,
         };
         attached.push(new.clone());
+        self.note(&attached);
         Ok(new)
     }
 
@@ -119,6 +141,7 @@ impl Loops {
         }
         loop_device::detach(&attached[index].device).map_err(refuse)?;
         remove_link(&attached.swap_remove(index));
+        self.note(&attached);
         Ok(())
     }
 
@@ -151,31 +174,34 @@ impl Loops {
         let (Change::Changed { id } | Change::Renamed { id, .. }) = change else {
             return;
         };
-        let Some(attached) = attached.iter_mut().find(|attached| attached.id == *id) else {
+        let Some(found) = attached.iter_mut().find(|attached| attached.id == *id) else {
             return;
         };
         match change {
-            Change::Renamed { to, .. } if attached.link.is_some() => {
-                remove_link(attached);
-                attached.link = make_link(to, &attached.device)
+            Change::Renamed { to, .. } if found.link.is_some() => {
+                remove_link(found);
+                found.link = make_link(to, &found.device)
                     .inspect_err(|refusal| log::warn!("{refusal}"))
                     .ok();
             }
             Change::Changed { .. } => {
-                if let Err(error) = loop_device::set_capacity(&attached.device) {
-                    log::warn!("cannot resize {}: {error}", attached.device.display());
+                if let Err(error) = loop_device::set_capacity(&found.device) {
+                    log::warn!("cannot resize {}: {error}", found.device.display());
                 }
             }
             Change::Renamed { .. } | Change::Added { .. } | Change::Removed { .. } => {}
         }
+        self.note(&attached);
     }
 
     /// Detaches every loop device; one in use goes when its last user does.
     pub fn release_all(&self) {
-        for attached in self.attached.lock().drain(..) {
+        let mut attached = self.attached.lock();
+        for attached in attached.drain(..) {
             self.let_go(&attached.device);
             remove_link(&attached);
         }
+        self.note(&attached);
     }
 
     fn let_go(&self, path: &Path) {

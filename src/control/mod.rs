@@ -12,6 +12,7 @@ mod registry;
 mod resolver;
 pub mod server;
 mod stack;
+pub mod state;
 pub mod transaction;
 
 pub use refusal::Refusal;

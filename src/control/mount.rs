@@ -3,6 +3,8 @@
 
 use std::time::Duration;
 
+use std::path::Path;
+
 use super::loops::Loops;
 use super::protocol::json::{
     DeviceCache, DeviceCounters, DeviceLimits, JsonReply, JsonRequest, MountInfo, Times,
@@ -18,13 +20,27 @@ use crate::unit::{Sector, Sectors};
 pub struct Mount {
     registry: Arc<Registry>,
     loops: Arc<Loops>,
-    info: MountInfo,
     options: OpenOptions,
-    stop: Box<StopFn>,
+    host: Arc<dyn Host>,
 }
 
-/// Ends a mount.
-type StopFn = dyn Fn(Stop) -> Result<(), Refusal> + Send + Sync;
+/// Who serves a mount.
+pub trait Host: Send + Sync {
+    /// What there is to say of the mount, but how many devices it has.
+    fn info(&self) -> MountInfo;
+
+    /// Ends it.
+    ///
+    /// # Errors
+    /// Who uses it, and what else stands in the way.
+    fn stop(&self, how: Stop) -> Result<(), Refusal>;
+
+    /// Has `program` go on in our place, as soon as the caller has been answered.
+    ///
+    /// # Errors
+    /// Where it cannot; we then go on ourselves.
+    fn upgrade(&self, program: &Path) -> Result<(), Refusal>;
+}
 
 /// How a mount is asked to end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,20 +54,18 @@ pub enum Stop {
 }
 
 impl Mount {
-    /// A mount of `registry` that ends through `stop`.
+    /// A mount of `registry` that `host` serves.
     pub fn new(
         registry: Arc<Registry>,
         loops: Arc<Loops>,
-        info: MountInfo,
         options: OpenOptions,
-        stop: impl Fn(Stop) -> Result<(), Refusal> + Send + Sync + 'static,
+        host: Arc<dyn Host>,
     ) -> Mount {
         Mount {
             registry,
             loops,
-            info,
             options,
-            stop: Box::new(stop),
+            host,
         }
     }
 
@@ -70,7 +84,7 @@ impl Mount {
         let devices = u32::try_from(self.registry.list().len()).unwrap_or(u32::MAX);
         MountInfo {
             devices,
-            ..self.info.clone()
+            ..self.host.info()
         }
     }
 
@@ -146,7 +160,11 @@ impl Mount {
                     (false, true) => Stop::Lazily,
                     (false, false) => Stop::Gently,
                 };
-                (self.stop)(stop)?;
+                self.host.stop(stop)?;
+                Ok(JsonReply::Done {})
+            }
+            JsonRequest::Upgrade { program } => {
+                self.host.upgrade(Path::new(&program))?;
                 Ok(JsonReply::Done {})
             }
         }

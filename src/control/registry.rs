@@ -7,6 +7,7 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 use super::Refusal;
+use super::state::{AttachedRecord, DeviceRecord};
 use crate::backing::BackingStore;
 use crate::device::{
     Above, CachePolicy, Change, Device, Directory, Events, Identity, Removal, ResumeError,
@@ -61,6 +62,13 @@ pub trait Surroundings: Send + Sync {
     /// # Errors
     /// Why not.
     fn offers(&self, policy: CachePolicy) -> Result<(), String>;
+
+    /// Notes what a device is like now, for a daemon that may have to go on where this one dies. What is not noted
+    /// has not happened; no caller is answered before.
+    fn note(&self, _device: &Device) {}
+
+    /// Notes which loop devices are attached now, likewise.
+    fn note_loops(&self, _loops: Vec<AttachedRecord>) {}
 }
 
 /// How the mount is recognised in a device argument.
@@ -166,6 +174,7 @@ impl Registry {
         }
         if device.cache_policy() != policy {
             device.set_cache_policy(policy);
+            self.note(device);
             // What was cached by the old policy may not be what the new one would have.
             self.tell(&Change::Changed { id: device.id() });
         }
@@ -175,6 +184,20 @@ impl Registry {
     fn tell(&self, change: &Change) {
         if let Some(surroundings) = self.surroundings.get() {
             surroundings.changed(change);
+        }
+    }
+
+    /// Has it noted what `device` is like now. To be called after each change of it.
+    pub fn note(&self, device: &Device) {
+        if let Some(surroundings) = self.surroundings.get() {
+            surroundings.note(device);
+        }
+    }
+
+    /// Has it noted which loop devices are attached now.
+    pub fn note_loops(&self, loops: Vec<AttachedRecord>) {
+        if let Some(surroundings) = self.surroundings.get() {
+            surroundings.note_loops(loops);
         }
     }
 
@@ -245,7 +268,55 @@ impl Registry {
             id: device.id(),
             name: identity.name,
         });
+        self.note(&device);
         Ok(device)
+    }
+
+    /// Makes a device that an earlier daemon of the mount had, with its numbers and without tables.
+    ///
+    /// # Errors
+    /// EBUSY where another device has one of its names or numbers.
+    pub(super) fn readmit(&self, record: &DeviceRecord) -> Result<Arc<Device>, Refusal> {
+        let mut devices = self.devices.write();
+        let identity = Identity {
+            name: record.name.clone(),
+            uuid: record.uuid.clone(),
+        };
+        let taken = devices.by_id.contains_key(&record.id)
+            || devices.by_name.contains_key(&record.name)
+            || devices.by_uuid.contains_key(&record.uuid)
+            || devices.by_minor.contains_key(&record.minor);
+        if taken {
+            return Err(Refusal::of(
+                Errno::BUSY,
+                "a device that is there once",
+                &record.name,
+            ));
+        }
+        let number = DeviceNumber {
+            major: self.major,
+            minor: record.minor,
+        };
+        let events = Arc::new(Events::under(self.any_event.clone()));
+        let device = Arc::new(Device::new(record.id, number, identity.clone(), events));
+        if let Ok(policy) = record.cache.parse() {
+            device.set_cache_policy(policy);
+        }
+        devices.insert(&device, &identity);
+        Ok(device)
+    }
+
+    /// Goes on numbering after `last_id` and counting events from `events`.
+    pub(super) fn go_on_from(&self, last_id: u64, events: u32) {
+        let mut devices = self.devices.write();
+        devices.last_id = devices.last_id.max(last_id);
+        drop(devices);
+        self.any_event.restore(events);
+    }
+
+    /// The largest permanent number that a device of this mount has had.
+    pub fn last_id(&self) -> u64 {
+        self.devices.read().last_id
     }
 
     /// Removes a device; true where that waits for its last close.
@@ -264,7 +335,10 @@ impl Registry {
                 self.finish_removal(device);
                 Ok(false)
             }
-            Removal::Deferred => Ok(true),
+            Removal::Deferred => {
+                self.note(device);
+                Ok(true)
+            }
             Removal::Busy => Err(Refusal::message(
                 Errno::BUSY,
                 format!("ioctl: unable to remove open device {}", device.name()),
@@ -330,6 +404,7 @@ impl Registry {
             from,
             to: to.to_owned(),
         });
+        self.note(device);
         Ok(())
     }
 
@@ -363,6 +438,7 @@ impl Registry {
         if device.active().is_some() {
             device.events().raise();
         }
+        self.note(device);
         Ok(())
     }
 
@@ -384,7 +460,9 @@ impl Registry {
         }
         device
             .load(table)
-            .map_err(|error| Refusal::message(error.errno, format!("ioctl: {}", error.text)))
+            .map_err(|error| Refusal::message(error.errno, format!("ioctl: {}", error.text)))?;
+        self.note(device);
+        Ok(())
     }
 
     /// How many devices lie on one another below `table`, with its own; ELOOP where `id` is among them. `known`
@@ -462,7 +540,11 @@ impl Registry {
         options: SuspendOptions,
         keep_waiting: &mut dyn FnMut() -> bool,
     ) -> Result<(), ResumeError> {
-        let result = device.resume(options, keep_waiting);
+        // Noted before a request can meet the new table: what is written then must be found again.
+        let result = device.resume_noting(options, keep_waiting, &mut || self.note(device));
+        if result.is_err() {
+            self.note(device);
+        }
         let swapped = match &result {
             Ok(resumed) => resumed.swapped,
             Err(error) => error.swapped,

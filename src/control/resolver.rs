@@ -11,6 +11,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use super::Registry;
+use super::state::DeviceUse;
 use rustix::fs::{major, minor};
 
 use crate::backing::loop_device::{LoopInfo, loop_backing};
@@ -111,6 +112,7 @@ impl Resolver {
             dev,
             direct: false,
             mapped: Some(id),
+            part: None,
         })
     }
 
@@ -129,15 +131,35 @@ impl Resolver {
             Sectors(0) => rest,
             limit => limit.min(rest),
         };
-        let (name, mapped) = (format!("loop{}", number.minor), whole.mapped);
-        let dev = Arc::new(Window(DevRef::new(whole, Sector(start.0), len)));
-        Ok(OpenDevice {
-            number,
-            path,
-            name,
-            dev,
-            direct: false,
-            mapped,
+        Ok(part_of(whole, path, number, (Sector(start.0), len)))
+    }
+
+    /// Opens anew what a table of an earlier daemon of this mount had open: the same device, whatever its path
+    /// means by now.
+    ///
+    /// # Errors
+    /// As for [`DeviceOpener::open`].
+    pub(super) fn reopen(&self, was: &DeviceUse, access: Access) -> Result<OpenDevice, OpenError> {
+        let Some(id) = was.mapped else {
+            let store = self.registry.store();
+            let below = self.below(store.by_number(was.number(), access, self.options))?;
+            return Ok(OpenDevice {
+                path: was.path.clone().into(),
+                ..below
+            });
+        };
+        let device = self.registry.by_id(id);
+        let device = device.ok_or_else(|| refuse(Errno::NXIO, "there is no such device"))?;
+        let whole = self.mapped(device)?;
+        let path = PathBuf::from(&was.path);
+        Ok(match was.part {
+            None => OpenDevice { path, ..whole },
+            Some((start, len)) => part_of(
+                Arc::new(whole),
+                path,
+                was.number(),
+                (Sector(start), Sectors(len)),
+            ),
         })
     }
 
@@ -153,7 +175,26 @@ impl Resolver {
             direct: backing.is_direct(),
             dev: backing,
             mapped: None,
+            part: None,
         })
+    }
+}
+
+/// The stretch `part` of a mapped device that the loop device at `path` shows.
+fn part_of(
+    whole: Arc<OpenDevice>,
+    path: PathBuf,
+    number: DeviceNumber,
+    part: (Sector, Sectors),
+) -> OpenDevice {
+    OpenDevice {
+        number,
+        path,
+        name: format!("loop{}", number.minor),
+        mapped: whole.mapped,
+        part: Some(part),
+        direct: false,
+        dev: Arc::new(Window(DevRef::new(whole, part.0, part.1))),
     }
 }
 
@@ -185,7 +226,7 @@ impl DeviceOpener for Resolver {
 }
 
 /// `major:minor`, two plain numbers.
-pub(super) fn parse_number(spec: &str) -> Option<DeviceNumber> {
+pub(in crate::control) fn parse_number(spec: &str) -> Option<DeviceNumber> {
     let (major, minor) = spec.split_once(':')?;
     let digits = |text: &str| {
         text.bytes()

@@ -9,6 +9,7 @@ mod spares;
 
 use std::fs;
 use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
@@ -81,6 +82,26 @@ impl Server {
             answering: Arc::default(),
             spares: Arc::new(Spares::new()),
         })
+    }
+
+    /// Goes on with the socket of an earlier daemon of the mount: callers that nobody has accepted yet wait there.
+    pub fn adopt(listener: OwnedFd, path: &Path) -> Server {
+        Server {
+            listener: listener.into(),
+            path: path.to_owned(),
+            answering: Arc::default(),
+            spares: Arc::new(Spares::new()),
+        }
+    }
+
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The socket that callers come to.
+    pub fn socket(&self) -> BorrowedFd<'_> {
+        self.listener.as_fd()
     }
 
     /// Answers callers of `mount` on threads of their own from now on.

@@ -225,6 +225,7 @@ impl Transaction<'_> {
         device
             .suspend(self.suspend_options(), &mut || (self.caller.is_there)())
             .map_err(|errno| refuse_move(&device, errno))?;
+        self.registry.note(&device);
         Ok(self.describe(&device))
     }
 
@@ -271,6 +272,7 @@ impl Transaction<'_> {
     fn clear(&mut self) -> Result<Vec<u8>, Refusal> {
         let device = self.find()?;
         device.clear();
+        self.registry.note(&device);
         Ok(self.describe(&device))
     }
 
@@ -346,7 +348,9 @@ impl Transaction<'_> {
             return Err(invalid("ioctl: Empty message received."));
         };
         let reply = if first.starts_with('@') {
-            core_message(&device, &words)?
+            let reply = core_message(&device, &words)?;
+            self.registry.note(&device);
+            reply
         } else {
             let table = device
                 .active()
@@ -375,6 +379,7 @@ impl Transaction<'_> {
             return Err(Refusal::message(Errno::INVAL, text.to_owned()));
         }
         device.set_geometry(format!("{cylinders} {heads} {sectors} {}", geometry.start));
+        self.registry.note(&device);
         Ok(Vec::new())
     }
 
@@ -408,6 +413,7 @@ pub fn load(
         number: device.number(),
         opener: &opener,
         events: device.events().clone(),
+        again: false,
     };
     registry.load(device, Table::build(rows, &context)?)
 }

@@ -55,6 +55,11 @@ pub fn ready() {
     let _ = io::stdout()
         .write_all(&[0])
         .and_then(|()| io::stdout().flush());
+    let_go();
+}
+
+/// Lets go of terminal, pipe and folder.
+pub fn let_go() {
     if let Err(error) = rustix::process::setsid() {
         log::debug!("setsid: {error}");
     }

@@ -33,6 +33,11 @@ impl Events {
         self.number.load(Ordering::Acquire)
     }
 
+    /// Goes on counting from `number`, which an earlier daemon had reached.
+    pub fn restore(&self, number: u32) {
+        self.number.store(number, Ordering::Release);
+    }
+
     /// Waits until the number of events is not `known`; false where `keep_waiting`, asked now and then, said no.
     pub fn wait(&self, known: u32, keep_waiting: &mut dyn FnMut() -> bool) -> bool {
         let mut waiters = self.waiters.lock();

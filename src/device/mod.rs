@@ -112,6 +112,21 @@ pub struct State {
     pub event_number: u32,
 }
 
+/// What a device takes over from an earlier daemon of its mount.
+#[derive(Clone, Default)]
+pub struct Restored {
+    /// The live table.
+    pub active: Option<Arc<Table>>,
+    /// Length where there is no live table.
+    pub capacity: Sectors,
+    /// Requests are held back.
+    pub suspended: bool,
+    /// The geometry that somebody set.
+    pub geometry: Option<String>,
+    /// Events so far.
+    pub event_number: u32,
+}
+
 /// A table that a device refuses to load, with the kernel's text.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LoadError {
@@ -232,6 +247,30 @@ impl Device {
     pub fn is_read_only(&self) -> bool {
         self.active()
             .is_some_and(|table| table.access() == Access::ReadOnly)
+    }
+
+    /// Puts a new device, which nobody has used yet, into the state that a device was in under an earlier daemon
+    /// of its mount. What was written then counts as not yet durable.
+    pub fn restore(&self, was: Restored) {
+        let mut slots = self.slots.lock();
+        // No count of changes is that large: the next suspend flushes.
+        self.made_durable.store(u64::MAX, Ordering::Relaxed);
+        if let Some(table) = &was.active {
+            self.capacity.store(table.len().0, Ordering::Relaxed);
+            let block_size = table.limits().logical_block_size;
+            self.logical_block_size.store(block_size, Ordering::Relaxed);
+        } else {
+            self.capacity.store(was.capacity.0, Ordering::Relaxed);
+        }
+        if was.suspended {
+            self.gate.close();
+        }
+        let replaced = self.active.replace(was.active, &self.gate);
+        slots.suspended = was.suspended;
+        slots.geometry = was.geometry;
+        drop(slots);
+        drop(replaced);
+        self.events.restore(was.event_number);
     }
 
     /// Everything `info` shows, taken at one moment.
@@ -355,6 +394,19 @@ impl Device {
         options: SuspendOptions,
         keep_waiting: &mut dyn FnMut() -> bool,
     ) -> Result<Resumed, ResumeError> {
+        self.resume_noting(options, keep_waiting, &mut || {})
+    }
+
+    /// As [`Self::resume`]; calls `note` when everything is as it will be but no request is in yet.
+    ///
+    /// # Errors
+    /// As for [`Self::resume`].
+    pub fn resume_noting(
+        &self,
+        options: SuspendOptions,
+        keep_waiting: &mut dyn FnMut() -> bool,
+        note: &mut dyn FnMut(),
+    ) -> Result<Resumed, ResumeError> {
         let _move = self.moves.lock();
         let coming = self.slots.lock().inactive.clone();
         let swapped = coming.is_some();
@@ -377,20 +429,21 @@ impl Device {
             replaced = self.active.replace(Some(table), &self.gate);
         }
         if self.slots.lock().suspended {
-            self.resume_locked()
+            self.resume_locked(note)
                 .map_err(|errno| ResumeError { errno, swapped })?;
         }
         drop(replaced);
         Ok(Resumed { swapped })
     }
 
-    fn resume_locked(&self) -> Result<(), Errno> {
+    fn resume_locked(&self, note: &mut dyn FnMut()) -> Result<(), Errno> {
         let table = self.active.load_full().ok_or(Errno::INVAL)?;
         for target in table.lifecycles() {
             target.preresume()?;
         }
         table.lifecycles().for_each(|target| target.resume());
         self.slots.lock().suspended = false;
+        note();
         self.gate.open();
         Ok(())
     }
@@ -417,8 +470,10 @@ impl Device {
         self.gate.open();
         if let Some(table) = &active {
             let written = self.gate.counters();
+            let earlier = self.made_durable.load(Ordering::Relaxed) == u64::MAX;
             let bypassed = self.bypasses.ever() > 0;
-            if (bypassed
+            if (earlier
+                || bypassed
                 || OpKind::CHANGES
                     .iter()
                     .any(|&kind| written.of(kind).requests > 0))

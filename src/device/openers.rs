@@ -49,6 +49,18 @@ impl Openers {
         remove
     }
 
+    /// Counts `open` openers that an earlier daemon of the mount has let in; true where a removal was waiting for
+    /// the last close, which has been.
+    #[must_use = "a deferred removal is to be carried out"]
+    pub fn restore(&self, open: u32, deferred_remove: bool) -> bool {
+        let mut count = self.0.lock();
+        count.open = count.open.saturating_add(open);
+        count.deferred_remove = deferred_remove;
+        let remove = count.open == 0 && deferred_remove;
+        count.removing |= remove;
+        remove
+    }
+
     /// How many hold it open, and whether the last of them removes it.
     pub fn count(&self) -> (u32, bool) {
         let count = self.0.lock();

@@ -43,6 +43,7 @@ impl Memory {
             dev,
             direct: false,
             mapped: None,
+            part: None,
         }))
     }
 }
@@ -73,6 +74,7 @@ fn table(
         number: NUMBER,
         opener,
         events,
+        again: false,
     };
     Arc::new(Table::build(&[row], &context).unwrap())
 }

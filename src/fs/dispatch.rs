@@ -15,7 +15,7 @@ use super::protocol::{attributes, entry, opened, sought, usage, written};
 use super::queued::{Queued, When};
 use super::transport::{Connection, Reply};
 use crate::io::{Errno, Flags, IoError, WaitingRoom};
-use crate::sync::{Arc, AtomicU64, Mutex, Ordering};
+use crate::sync::{Arc, AtomicBool, AtomicU64, Mutex, Ordering};
 
 /// From this length on, zeroing may take longer than a worker should be busy.
 const LONG_ALLOCATION: u64 = 4 << 20;
@@ -39,6 +39,8 @@ pub struct Dispatch {
     /// Listings that open directories go through. A leaf in the lock order.
     listings: Mutex<HashMap<u64, Arc<Listing>>>,
     next_listing: AtomicU64,
+    /// Another process is to go on.
+    retired: AtomicBool,
 }
 
 impl Dispatch {
@@ -57,7 +59,19 @@ impl Dispatch {
             around,
             listings: Mutex::new(HashMap::new()),
             next_listing: AtomicU64::new(1),
+            retired: AtomicBool::new(false),
         }
+    }
+
+    /// True where workers are to take no further requests.
+    #[inline]
+    pub fn is_retired(&self) -> bool {
+        self.retired.load(Ordering::Relaxed)
+    }
+
+    /// Has each worker end after the request that it serves or waits for.
+    pub fn retire(&self) {
+        self.retired.store(true, Ordering::Relaxed);
     }
 
     /// Carries out `operation` on `inode` and answers it, now or later.
@@ -83,7 +97,7 @@ impl Dispatch {
                 answer_attributes(reply, self.front.change_attributes(inode, &change));
             }
             Operation::Open => {
-                let result = self.front.open(inode, self.around.as_ref());
+                let result = self.front.open(inode, reply.unique(), self.around.as_ref());
                 answer(reply, result, |file| opened(0, file.flags, file.backing));
             }
             Operation::Close => self.close(inode, reply),
@@ -216,7 +230,7 @@ impl Dispatch {
     }
 
     fn close(&self, inode: u64, reply: Reply) {
-        if self.front.close(inode) {
+        if self.front.close(inode, reply.unique()) {
             self.later(move |front| front.remove_closed(inode));
         }
         reply.body(&[]);

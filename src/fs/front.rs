@@ -10,6 +10,7 @@ use super::bytes;
 use super::inodes::{Inode, Inodes, OwnerChange};
 use super::opens::Opened;
 use super::protocol::ROOT;
+use super::recall::Note;
 use super::space;
 use super::transport::Connection;
 use crate::device::Device;
@@ -151,32 +152,49 @@ impl Front {
                     return Err(Errno::INVAL.into());
                 }
             } else if !change.owner.is_empty() {
-                inode.change_owner(&change.owner);
+                let owner = inode.change_owner(&change.owner).into();
+                self.inodes.note(|| Note::Owned { inode: id, owner });
             }
             Ok(inode.attributes())
         })
     }
 
-    /// Counts an opener, and says how the kernel shall treat the file. `around` is the way to hand over backing
-    /// files, where there is one.
+    /// Counts an opener, unless `request` is sent again and was counted, and says how the kernel shall treat the file.
+    /// `around` is the way to hand over backing files, where there is one.
     ///
     /// # Errors
     /// ENXIO where the device is gone or being removed.
-    pub fn open(&self, id: u64, around: Option<&Arc<Connection>>) -> Result<Opened, IoError> {
+    pub fn open(
+        &self,
+        id: u64,
+        request: u64,
+        around: Option<&Arc<Connection>>,
+    ) -> Result<Opened, IoError> {
         self.with(id, |inode| {
+            if self.inodes.has_noted(request) {
+                return Ok(inode.opens.again(inode.device()));
+            }
             inode.device().openers().open()?;
-            Ok(inode.opens.open(inode.device(), around))
+            let opened = inode.opens.open(inode.device(), around);
+            self.inodes.note(|| Note::Opened { inode: id, request });
+            Ok(opened)
         })
     }
 
-    /// Counts an opener less; true where [`Self::remove_closed`] is due.
-    pub fn close(&self, id: u64) -> bool {
+    /// Counts an opener less; true where [`Self::remove_closed`] is due. Nothing is counted where `request` is sent
+    /// again and was counted.
+    pub fn close(&self, id: u64, request: u64) -> bool {
         let Some(inode) = self.inodes.get(id) else {
             return false;
         };
+        if self.inodes.has_noted(request) {
+            return false;
+        }
         inode.edges.reset_if_idle();
         inode.opens.close();
-        inode.device().openers().close()
+        let remove = inode.device().openers().close();
+        self.inodes.note(|| Note::Closed { inode: id, request });
+        remove
     }
 
     /// Carries out the removal that waited for the last close of the device. Not for a worker: the kernel is told,

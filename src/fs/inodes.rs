@@ -5,6 +5,7 @@
 
 use std::cell::RefCell;
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::time::{Duration, SystemTime};
 
 use rustix::fs::Timespec;
@@ -12,9 +13,10 @@ use rustix::time::{ClockId, clock_gettime};
 
 use super::attributes::{Attributes, Kind};
 use super::opens::Opens;
+use super::recall::{Note, Recalled, Recorder, is_sent_again};
 use crate::device::{Device, Directory};
 use crate::io::{BlockDev, Edges};
-use crate::sync::{Arc, AtomicI64, AtomicU64, Mutex, Numbers, Ordering, RwLock};
+use crate::sync::{Arc, AtomicI64, AtomicU64, Mutex, Numbers, OnceLock, Ordering, RwLock};
 
 /// Permission bits that a file can have; set-id bits mean nothing for a device and are not kept.
 const PERMISSIONS: u32 = 0o777;
@@ -113,8 +115,8 @@ impl Inode {
         self.flush_nanos.store(average, Ordering::Relaxed);
     }
 
-    /// Changes owner, mode or times.
-    pub fn change_owner(&self, change: &OwnerChange) {
+    /// Changes owner, mode or times, and gives what they are now.
+    pub fn change_owner(&self, change: &OwnerChange) -> Owner {
         let mut owner = self.owner.lock();
         owner.uid = change.uid.unwrap_or(owner.uid);
         owner.gid = change.gid.unwrap_or(owner.gid);
@@ -127,6 +129,13 @@ impl Inode {
             self.written_at.store(0, Ordering::Relaxed);
         }
         owner.ctime = SystemTime::now();
+        *owner
+    }
+
+    /// Owner, mode and times, and when data was written last (nanoseconds since 1970; 0 for never).
+    pub fn owner(&self) -> (Owner, i64) {
+        let owner = *self.owner.lock();
+        (owner, self.written_at.load(Ordering::Relaxed))
     }
 
     /// What `stat` shows.
@@ -177,6 +186,9 @@ pub struct Inodes {
     /// Another number, of all that this process ever has, after each removal: what threads remember by it is
     /// then forgotten.
     generation: AtomicU64,
+    recorder: OnceLock<Arc<dyn Recorder>>,
+    /// What an earlier daemon of this mount has noted.
+    recalled: OnceLock<Recalled>,
 }
 
 /// What a thread remembers of the inode it used last.
@@ -211,7 +223,63 @@ impl Inodes {
             },
             known: RwLock::new(HashMap::new()),
             generation: AtomicU64::new(next_generation()),
+            recorder: OnceLock::new(),
+            recalled: OnceLock::new(),
         }
+    }
+
+    /// Has `recorder` told from now on. The first one stays.
+    pub fn set_recorder(&self, recorder: Arc<dyn Recorder>) {
+        if self.recorder.set(recorder).is_err() {
+            log::error!("the files have their recorder already");
+        }
+    }
+
+    /// Makes the files that `recalled` knows what they were. For a front that serves nobody yet.
+    pub fn recall(&self, recalled: Recalled) {
+        for (id, known) in recalled.files() {
+            let Some(inode) = self.get(id) else {
+                continue;
+            };
+            inode.opens.restore(known.openers);
+            if let Some(owner) = known.owner {
+                *inode.owner.lock() = owner.into();
+            }
+            inode.written_at.store(known.written_at, Ordering::Relaxed);
+        }
+        let _ = self.recalled.set(recalled);
+    }
+
+    /// True where an earlier daemon has noted `request`, which is sent again.
+    pub fn has_noted(&self, request: u64) -> bool {
+        is_sent_again(request)
+            && self
+                .recalled
+                .get()
+                .is_some_and(|recalled| recalled.has_noted(request))
+    }
+
+    /// Has it written down what `note` says.
+    pub fn note(&self, note: impl FnOnce() -> Note) {
+        if let Some(recorder) = self.recorder.get() {
+            recorder.record(note());
+        }
+    }
+
+    /// Notes when files were written that were written after `since`, nanoseconds since 1970; gives when the last
+    /// one was.
+    pub fn note_written(&self, since: i64) -> i64 {
+        let inodes: Vec<_> = self.known.read().values().cloned().collect();
+        let mut last = since;
+        for inode in inodes {
+            let (_, at) = inode.owner();
+            if at > since {
+                let inode = inode.device().id();
+                self.note(|| Note::Written { inode, at });
+                last = last.max(at);
+            }
+        }
+        last
     }
 
     /// The devices.
@@ -267,7 +335,14 @@ impl Inodes {
             ..self.first_owner
         };
         let new = Arc::new(Inode::new(device, owner));
-        let inode = self.known.write().entry(id).or_insert(new).clone();
+        let inode = match self.known.write().entry(id) {
+            Entry::Occupied(there) => there.get().clone(),
+            Entry::Vacant(free) => {
+                let owner = owner.into();
+                self.note(|| Note::Owned { inode: id, owner });
+                free.insert(new).clone()
+            }
+        };
         // Removed between being looked up and being noted here: nobody would take it away any more.
         if self.directory.by_id(id).is_none() {
             self.forget(id);
@@ -278,6 +353,9 @@ impl Inodes {
     /// Forgets a device that was removed.
     pub fn forget(&self, id: u64) {
         let forgotten = self.known.write().remove(&id);
+        if forgotten.is_some() {
+            self.note(|| Note::Gone { inode: id });
+        }
         self.generation.store(next_generation(), Ordering::Release);
         drop(forgotten);
     }

@@ -22,14 +22,16 @@ mod opens;
 mod protocol;
 mod queued;
 mod read_ahead;
+mod recall;
 mod scratch;
 mod space;
 mod transport;
 
 pub use mount::{FsOptions, MountError};
+pub use recall::{Known, Note, OwnerNote, Recalled, Recorder};
 
 use std::fs::OpenOptions;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::thread::{self, available_parallelism};
 use std::time::{Duration, Instant};
@@ -57,8 +59,12 @@ const IDLE: Duration = Duration::from_secs(10);
 pub struct Mounted {
     front: Arc<Front>,
     connection: Arc<Connection>,
+    connections: Vec<Arc<Connection>>,
+    dispatch: Arc<Dispatch>,
     mountpoint: PathBuf,
     agreed: Agreed,
+    /// The mount is to outlive this process.
+    outlives: bool,
     end: Arc<End>,
 }
 
@@ -87,7 +93,18 @@ pub fn serve(
     let inodes = Inodes::new(directory, options.uid, options.gid, options.mode);
     let front = Arc::new(Front::new(inodes, options.uid, options.gid));
     let (connection, mountpoint) = mount::mount_fuse(mountpoint, options)?;
-    let mounted = start(front, room, connection, &mountpoint, options);
+    let mounted = greet(connection, options, &mountpoint).and_then(|(connections, agreed)| {
+        let queue = match options.outlives {
+            true => None,
+            false => start_queue(),
+        };
+        start(
+            (front, room, queue),
+            connections,
+            (agreed, options.outlives),
+            &mountpoint,
+        )
+    });
     if mounted.is_err() {
         // Whatever is left of it would answer nobody.
         let _ = mount::unmount_fuse(&mountpoint, true);
@@ -95,32 +112,110 @@ pub fn serve(
     mounted
 }
 
-fn start(
-    front: Arc<Front>,
-    room: WaitingRoom,
-    descriptor: OwnedFd,
-    mountpoint: &Path,
+/// A mount whose daemon has died, as its successor finds it.
+pub struct Orphan {
+    /// Every descriptor of the connection that the daemon had. One that is closed takes requests with it.
+    pub connections: Vec<OwnedFd>,
+    /// Absolute path of the mountpoint.
+    pub mountpoint: PathBuf,
+    /// What the daemon noted of its files.
+    pub recalled: Recalled,
+}
+
+/// Serves `orphan`'s devices, those of `directory`, from now on: first what was asked and not answered. Openers
+/// count for the devices from now on.
+///
+/// # Errors
+/// What stands in the way; the mount is left as it is.
+pub fn adopt(
+    directory: Arc<dyn Directory>,
+    orphan: Orphan,
     options: &FsOptions,
+    recorder: Arc<dyn Recorder>,
 ) -> Result<Mounted, MountError> {
+    let mountpoint = orphan.mountpoint;
+    let failed = |what: &str, error: &dyn std::fmt::Display| {
+        MountError::new(format!("{}: {what}: {error}", mountpoint.display()))
+    };
+    let room = WaitingRoom::new("waiting", MOST_WAITING, IDLE)
+        .map_err(|error| failed("starting a thread", &error))?;
+    let inodes = Inodes::new(directory, options.uid, options.gid, options.mode);
+    inodes.recall(orphan.recalled);
+    inodes.set_recorder(recorder);
+    let front = Arc::new(Front::new(inodes, options.uid, options.gid));
+    let connections = orphan.connections.into_iter().map(Connection::new);
+    let connections: Vec<_> = connections.map(Arc::new).collect();
+    let first = connections
+        .first()
+        .ok_or_else(|| failed("the connection", &"no descriptor of it was kept"))?;
+    match first.tell(&Notice::Resend) {
+        // The mount is gone: the workers are told so as well, and end.
+        Ok(()) | Err(Errno::NODEV | Errno::NOTCONN | Errno::PERM) => {}
+        Err(error) => return Err(failed("asking for unanswered requests", &error)),
+    }
+    let agreed = Agreed {
+        writeback: options.writeback,
+        resend: true,
+        passthrough: false,
+    };
+    start(
+        (front, room, None),
+        connections,
+        (agreed, true),
+        &mountpoint,
+    )
+}
+
+/// Comes to terms with the kernel, and opens a descriptor for each worker.
+fn greet(
+    descriptor: OwnedFd,
+    options: &FsOptions,
+    mountpoint: &Path,
+) -> Result<(Vec<Arc<Connection>>, Agreed), MountError> {
     let failed = |what: &str, error: &dyn std::fmt::Display| {
         MountError::new(format!("{}: {what}: {error}", mountpoint.display()))
     };
     let descriptor_too = descriptor.try_clone();
     let greeted = descriptor_too.and_then(|fd| transport::greet(fd, options.writeback));
     let mut agreed = greeted.map_err(|error| failed("the kernel's greeting", &error))?;
+    if options.outlives && !agreed.resend {
+        let text = "this kernel cannot hand over again what a daemon has not answered (FUSE_HAS_RESEND, Linux 6.9): \
+                    mount without --supervised";
+        return Err(failed("a supervised mount", &text));
+    }
     let connection = Arc::new(Connection::new(descriptor));
-    // The kernel agrees with everybody, and says only then who may not.
-    agreed.passthrough = agreed.passthrough && Backing::try_out(&connection).is_ok();
-    let around = agreed.passthrough.then(|| connection.clone());
-    let queued = Queued::new(front.clone(), start_queue());
-    let room = Arc::new(room);
-    let dispatch = Arc::new(Dispatch::new(front.clone(), room, queued, around));
+    // The kernel agrees with everybody, and says only then who may not. A process that goes on could not tell which
+    // files are open around it.
+    agreed.passthrough =
+        agreed.passthrough && !options.outlives && Backing::try_out(&connection).is_ok();
     let processors = available_parallelism().map_or(1, usize::from);
     let count = options
         .threads
         .unwrap_or(processors)
         .clamp(1, transport::MOST_WORKERS);
-    let workers = transport::start(&connection, &dispatch, count)
+    let connections = transport::spread(connection, count)
+        .map_err(|error| failed("opening a worker's descriptor", &error))?;
+    Ok((connections, agreed))
+}
+
+fn start(
+    (front, room, queue): (Arc<Front>, WaitingRoom, Option<DiskQueue>),
+    connections: Vec<Arc<Connection>>,
+    (agreed, outlives): (Agreed, bool),
+    mountpoint: &Path,
+) -> Result<Mounted, MountError> {
+    let failed = |what: &str, error: &dyn std::fmt::Display| {
+        MountError::new(format!("{}: {what}: {error}", mountpoint.display()))
+    };
+    let connection = connections
+        .first()
+        .cloned()
+        .ok_or_else(|| failed("the connection", &"no descriptor"))?;
+    let around = agreed.passthrough.then(|| connection.clone());
+    let queued = Queued::new(front.clone(), queue);
+    let room = Arc::new(room);
+    let dispatch = Arc::new(Dispatch::new(front.clone(), room, queued, around));
+    let workers = transport::start(&connections, &dispatch)
         .map_err(|error| failed("starting a worker", &error))?;
     let end = Arc::new(End::default());
     let reached = end.clone();
@@ -135,8 +230,11 @@ fn start(
     Ok(Mounted {
         front,
         connection,
+        connections,
+        dispatch,
         mountpoint: mountpoint.to_owned(),
         agreed,
+        outlives,
         end,
     })
 }
@@ -156,6 +254,52 @@ impl Mounted {
     /// Absolute path of the mountpoint.
     pub fn mountpoint(&self) -> &Path {
         &self.mountpoint
+    }
+
+    /// Every descriptor of the connection. As long as one of them is open somewhere the mount lives; requests that
+    /// were read from one that is closed fail.
+    pub fn descriptors(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
+        self.connections.iter().map(|connection| connection.as_fd())
+    }
+
+    /// Takes no further requests: they wait for the process that goes on. Returns when every worker has ended,
+    /// having answered what it had begun. For a thread that nothing else depends on, as it may wait in vain where a
+    /// worker fails.
+    pub fn retire(&self) {
+        self.dispatch.retire();
+        while !self.has_ended() {
+            // A worker that waits for a request gets one.
+            self.settle();
+        }
+    }
+
+    /// Has `recorder` write down what a successor needs to know of the files.
+    pub fn set_recorder(&self, recorder: Arc<dyn Recorder>) {
+        self.front.inodes().set_recorder(recorder);
+    }
+
+    /// Has it written down when files were written that were written after `since`, nanoseconds since 1970; gives
+    /// when the last one was.
+    pub fn note_written(&self, since: i64) -> i64 {
+        self.front.inodes().note_written(since)
+    }
+
+    /// Tells the kernel to forget what it believes: a daemon that died may not have come to telling it what had
+    /// changed.
+    pub fn notify_all(&self) {
+        let directory = self.front.inodes().directory();
+        for device in directory.list() {
+            let id = device.id();
+            let told = match device.openers().count() {
+                (0, _) => self.connection.tell(&Notice::Contents { inode: id }),
+                _ => self.tell_contents_changed(id),
+            };
+            if let Err(error) = told {
+                log::debug!("telling the kernel of inode {id}: {error}");
+            }
+        }
+        self.front.directory_changed();
+        let _ = self.connection.tell(&Notice::Attributes { inode: ROOT });
     }
 
     /// Tells the kernel what changed, so that it forgets what it believes. For control's threads, with no lock
@@ -238,6 +382,7 @@ impl Mounted {
         let Agreed {
             writeback,
             passthrough,
+            ..
         } = self.agreed;
         let why_not = match policy {
             CachePolicy::Keep if writeback => {
@@ -248,6 +393,9 @@ impl Mounted {
             }
             CachePolicy::Passthrough if writeback => {
                 "the kernel does not go around the daemon in a mount that was made for writeback"
+            }
+            CachePolicy::Passthrough if self.outlives => {
+                "a supervised mount does not have it: the next daemon could not tell which files are open around it"
             }
             CachePolicy::Passthrough if !passthrough => {
                 "needs Linux 6.9 and CAP_SYS_ADMIN in the first user namespace (root)"

@@ -36,6 +36,9 @@ pub struct FsOptions {
     pub threads: Option<usize>,
     /// The kernel may hold back writes to cached files; it cannot go around the daemon then.
     pub writeback: bool,
+    /// The mount is to outlive this process: the kernel must be able to hand requests over again, and nothing may be
+    /// under way that the end of this process does not end.
+    pub outlives: bool,
     /// What `mount` shows as the source.
     pub fsname: String,
 }
@@ -50,6 +53,7 @@ impl Default for FsOptions {
             mode: 0o600,
             threads: None,
             writeback: false,
+            outlives: false,
             fsname: "dmfs".to_owned(),
         }
     }

@@ -59,6 +59,20 @@ impl Opens {
         Opened { flags, backing }
     }
 
+    /// What one that is counted already is answered again.
+    pub fn again(&self, device: &Device) -> Opened {
+        let flags = match device.cache_policy().caches() {
+            true => CACHED,
+            false => UNCACHED,
+        };
+        Opened { flags, backing: 0 }
+    }
+
+    /// Counts `files` that an earlier daemon has opened.
+    pub fn restore(&self, files: u32) {
+        self.0.lock().files = files;
+    }
+
     /// Counts one less.
     pub fn close(&self) {
         let mut open = self.0.lock();

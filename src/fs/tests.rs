@@ -68,6 +68,7 @@ fn memory() -> Memory {
         dev,
         direct: false,
         mapped: None,
+        part: None,
     }))
 }
 
@@ -84,6 +85,7 @@ fn set_table(device: &Device, sectors: u64, access: Access, opener: &dyn DeviceO
         number: device.number(),
         opener,
         events: Arc::new(Events::default()),
+        again: false,
     };
     device
         .load(Arc::new(Table::build(&[row], &context).unwrap()))
@@ -460,6 +462,7 @@ fn recorder() -> (Arc<Recorder>, Memory) {
         dev: recorder.clone(),
         direct: false,
         mapped: None,
+        part: None,
     }));
     (recorder, below)
 }

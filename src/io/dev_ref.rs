@@ -36,6 +36,8 @@ pub struct OpenDevice {
     pub direct: bool,
     /// The mapped device behind it, where it is one of this process: its permanent number.
     pub mapped: Option<u64>,
+    /// The stretch of that mapped device, where it is not the whole.
+    pub part: Option<(Sector, Sectors)>,
 }
 
 /// A stretch of an open device, as a row of a table uses it.

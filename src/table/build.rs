@@ -36,6 +36,8 @@ pub struct TableContext<'a> {
     pub opener: &'a dyn DeviceOpener,
     /// Where targets tell their events.
     pub events: Arc<dyn EventSink>,
+    /// The table was accepted before and is built again: devices that are shorter by now are no reason to refuse it.
+    pub again: bool,
 }
 
 impl Table {
@@ -234,17 +236,8 @@ fn complete(rows: Vec<Row>, context: &TableContext<'_>) -> Result<Table, TableEr
     for row in &rows {
         limits.stack(&row.limits);
     }
-    for (index, row) in rows.iter().enumerate() {
-        let mut refused = None;
-        row.target.devices(&mut |range| {
-            refused = refused.take().or_else(|| device_area_error(range));
-        });
-        if let Some(text) = refused {
-            return Err(refuse_whole(context, index, &text));
-        }
-    }
-    if let Some((index, text)) = alignment_error(&rows, &limits) {
-        return Err(refuse_whole(context, index, &text));
+    if !context.again {
+        check_against_devices(&rows, &limits, context)?;
     }
     let devices = distinct_devices(rows.iter());
     let flushed = distinct_devices(rows.iter().filter(|row| !row.target.flushes_itself()));
@@ -264,6 +257,26 @@ fn complete(rows: Vec<Row>, context: &TableContext<'_>) -> Result<Table, TableEr
         flushed,
         flushing_rows,
     })
+}
+
+fn check_against_devices(
+    rows: &[Row],
+    limits: &Limits,
+    context: &TableContext<'_>,
+) -> Result<(), TableError> {
+    for (index, row) in rows.iter().enumerate() {
+        let mut refused = None;
+        row.target.devices(&mut |range| {
+            refused = refused.take().or_else(|| device_area_error(range));
+        });
+        if let Some(text) = refused {
+            return Err(refuse_whole(context, index, &text));
+        }
+    }
+    match alignment_error(rows, limits) {
+        Some((index, text)) => Err(refuse_whole(context, index, &text)),
+        None => Ok(()),
+    }
 }
 
 /// A table refused when all of its rows are there.

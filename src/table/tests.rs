@@ -65,6 +65,7 @@ impl DeviceOpener for MemoryOpener {
             dev,
             direct: false,
             mapped: None,
+            part: None,
         });
         opened.insert(spec.to_owned(), device.clone());
         Ok(device)
@@ -90,6 +91,7 @@ fn build_on(opener: &dyn DeviceOpener, text: &str) -> Result<Table, TableError> 
         number: NUMBER,
         opener,
         events: Arc::new(NoEvents),
+        again: false,
     };
     Table::build(&rows, &context)
 }
@@ -282,6 +284,7 @@ fn counting() -> (Arc<Counting>, CountingOpener) {
         dev: counting.clone(),
         direct: false,
         mapped: None,
+        part: None,
     };
     (counting, CountingOpener(Arc::new(device)))
 }
@@ -415,6 +418,7 @@ proptest! {
             number: NUMBER,
             opener: &opener,
             events: Arc::new(NoEvents),
+            again: false,
         };
         let _ = Table::build(&[row], &context);
     }

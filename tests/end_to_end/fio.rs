@@ -9,7 +9,7 @@ use std::process::Stdio;
 const MIB: u64 = 1 << 20;
 
 /// The words of a fio run that writes all of `file` at random and verifies every block.
-fn job(file: &Path, engine: &str, size: u64, rest: &[&str]) -> Vec<String> {
+pub fn job(file: &Path, engine: &str, size: u64, rest: &[&str]) -> Vec<String> {
     let mut words: Vec<String> = [
         "--name=verify",
         "--rw=randwrite",

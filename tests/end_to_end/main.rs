@@ -17,4 +17,5 @@ mod rights;
 mod speed;
 #[path = "../support/mod.rs"]
 mod support;
+mod survival;
 mod volumes;

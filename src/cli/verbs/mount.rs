@@ -1,6 +1,7 @@
 //! The verbs about a mount as such: `umount`, `mounts`, `dump`, `counters`, `cache`, `limits`, `attach`,
 //! `detach`.
 
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use serde_json::json;
@@ -8,11 +9,15 @@ use serde_json::json;
 use crate::cli::client;
 use crate::cli::columns::{Column, column, table};
 use crate::cli::session::{Failure, Outcome, Session};
-use crate::control::protocol::json::{DeviceCounters, JsonReply, JsonRequest};
+use crate::control::protocol::json::{
+    DeviceCounters, JsonReply, JsonRequest, MountInfo, Supervision,
+};
 use crate::terminal::Paint;
 
 /// How long `umount` waits for the mount to be gone.
 const UMOUNT_WAIT: Duration = Duration::from_secs(10);
+/// How long `upgrade` waits for the new program to serve.
+const UPGRADE_WAIT: Duration = Duration::from_secs(30);
 
 /// An answer to another question than was asked.
 pub fn unexpected(reply: &JsonReply) -> Failure {
@@ -64,8 +69,13 @@ pub fn mounts(session: &mut Session<'_>, _words: &[String]) -> Outcome {
         return session.print_json(&json!(mounts));
     }
     for mount in mounts {
+        let supervision = match mount.supervision {
+            Supervision::None => String::new(),
+            Supervision::Supervised => format!("\tsupervised, {} restarts", mount.restarts),
+            Supervision::Lost => "\tits supervisor has died".to_owned(),
+        };
         session.print(&format!(
-            "{}\tpid {}\t{} devices\tdmfs {}\n",
+            "{}\tpid {}\t{} devices\tdmfs {}{supervision}\n",
             session.paint(Paint::Name, &mount.mountpoint),
             mount.pid,
             mount.devices,
@@ -73,6 +83,60 @@ pub fn mounts(session: &mut Session<'_>, _words: &[String]) -> Outcome {
         ))?;
     }
     Ok(())
+}
+
+/// `upgrade [MOUNTPOINT] [--program PATH]`
+pub fn upgrade(session: &mut Session<'_>, words: &[String]) -> Outcome {
+    if let [mountpoint] = words {
+        session.options.mount = Some(mountpoint.clone());
+    }
+    let program = match &session.options.program {
+        Some(program) => Path::new(program).canonicalize(),
+        None => std::env::current_exe(),
+    };
+    let program = program.map_err(|error| Failure::new(format!("dmfs: --program: {error}")))?;
+    let before = session.mount()?;
+    let program = program.display().to_string();
+    let request = JsonRequest::Upgrade {
+        program: program.clone(),
+    };
+    match session.ask(&request)? {
+        JsonReply::Done {} => {}
+        other => return Err(unexpected(&other)),
+    }
+    let now = wait_for_successor(&before)?;
+    if now.program != program {
+        return Err(Failure::new(format!(
+            "dmfs: {}: {program} did not come to serving the mount; {} goes on",
+            now.mountpoint, now.program
+        )));
+    }
+    session.print(&format!(
+        "{}\tpid {}\tdmfs {}\n",
+        now.mountpoint, now.pid, now.version
+    ))
+}
+
+/// Waits until another process than `before` serves its mount.
+fn wait_for_successor(before: &MountInfo) -> Result<MountInfo, Failure> {
+    let start = Instant::now();
+    loop {
+        let mounts = client::running().into_iter().map(|client| client.mount);
+        let now = mounts
+            .into_iter()
+            .find(|mount| mount.mountpoint == before.mountpoint && mount.pid != before.pid);
+        if let Some(now) = now {
+            return Ok(now);
+        }
+        if start.elapsed() > UPGRADE_WAIT {
+            return Err(Failure::new(format!(
+                "dmfs: {}: after {} seconds no other program serves the mount",
+                before.mountpoint,
+                UPGRADE_WAIT.as_secs()
+            )));
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
 }
 
 /// `dump`

@@ -33,6 +33,7 @@ pub fn mount(session: &mut Session<'_>, words: &[String]) -> Outcome {
         concise,
         cache: options.cache.clone(),
         background: options.background,
+        supervised: options.supervised,
         allow_other: options.allow_other,
         verbose: options.verbose,
     };

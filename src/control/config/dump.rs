@@ -42,6 +42,7 @@ fn present(registry: &Registry) -> Config {
     Config {
         origin: "dump".into(),
         folder: "/".into(),
+        supervised: false,
         files: Vec::new(),
         devices: devices.collect(),
     }

@@ -66,6 +66,7 @@ pub(super) fn examine<'t>(
     let config = Config {
         origin: report.origin().to_owned(),
         folder: folder.to_owned(),
+        supervised: draft.supervised,
         files: files.collect(),
         devices,
     };
@@ -283,6 +284,7 @@ fn check_table(
         number,
         opener: sizes,
         events: Arc::new(NoEvents),
+        again: false,
     };
     let errors = match Table::build(&rows, &context) {
         // Rows around a line that is none do not follow each other.

@@ -49,6 +49,8 @@ pub struct Config {
     pub origin: String,
     /// Where relative paths start.
     pub folder: PathBuf,
+    /// The mount is to outlive its daemon.
+    pub supervised: bool,
     /// Backing files that are made where they are missing.
     pub files: Vec<FileSpec>,
     /// The devices, in the order in which they are made.

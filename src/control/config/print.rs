@@ -14,6 +14,9 @@ impl Config {
     /// The mount file.
     pub fn to_toml(&self) -> String {
         let mut toml = String::new();
+        if self.supervised {
+            entry(&mut toml, "supervised", "true");
+        }
         for file in &self.files {
             section(&mut toml, "file");
             entry(&mut toml, "path", &quoted(&file.path.to_string_lossy()));

@@ -15,6 +15,7 @@ use crate::unit::{Bytes, Sector, Sectors};
 /// What a mount file says, before it is known to make sense.
 #[derive(Default)]
 pub(super) struct Draft<'t> {
+    pub supervised: bool,
     pub files: Vec<DraftFile>,
     pub devices: Vec<DraftDevice<'t>>,
 }
@@ -71,7 +72,7 @@ struct Defaults {
     readonly: bool,
 }
 
-const SECTIONS: &[&str] = &["defaults", "device", "file"];
+const ROOT_KEYS: &[&str] = &["defaults", "device", "file", "supervised"];
 const DEFAULTS_KEYS: &[&str] = &["cache", "direct", "readonly"];
 const FILE_KEYS: &[&str] = &["path", "size"];
 const DEVICE_KEYS: &[&str] = &[
@@ -91,9 +92,12 @@ pub(super) fn read<'t>(text: &'t str, report: &mut Report<'t>) -> Draft<'t> {
         text,
         table: root.get_ref(),
     };
-    root.refuse_unknown(SECTIONS, report);
+    root.refuse_unknown(ROOT_KEYS, report);
     let defaults = root.defaults(report);
-    let mut draft = Draft::default();
+    let mut draft = Draft {
+        supervised: root.flag("supervised", report).unwrap_or(false),
+        ..Draft::default()
+    };
     for file in root.sections("file", report) {
         draft.files.extend(file.file(report));
     }
@@ -438,7 +442,7 @@ const MAX_KEY: usize = 24;
 /// The names of sections and keys.
 #[cfg(test)]
 pub(super) fn all_keys() -> Vec<&'static str> {
-    [SECTIONS, DEFAULTS_KEYS, FILE_KEYS, DEVICE_KEYS].concat()
+    [ROOT_KEYS, DEFAULTS_KEYS, FILE_KEYS, DEVICE_KEYS].concat()
 }
 
 #[cfg(test)]

@@ -254,6 +254,7 @@ fn opened(number: DeviceNumber, name: &str, dev: OfLength) -> OpenDevice {
         dev: Arc::new(dev),
         direct: false,
         mapped: None,
+        part: None,
     }
 }
 

@@ -177,7 +177,7 @@ table = '''
 table = ""
 "#;
     let want = [
-        ":1: this file: unknown key 'colour': expected one of defaults, device, file",
+        ":1: this file: unknown key 'colour': expected one of defaults, device, file, supervised",
         ":3: [defaults]: 'direct': expected true or false, found the text \"yes\"",
         ":4: [defaults]: unknown key 'raedonly': did you mean 'readonly'?",
         ":6: file no-such-folder/a.img: cannot be made: expected a folder FOLDER/no-such-folder",
@@ -635,12 +635,20 @@ fn any_device(index: usize) -> impl Strategy<Value = DeviceSpec> {
 }
 
 fn any_config() -> impl Strategy<Value = Config> {
-    (any_device(0), any_device(1), any_device(2), any_device(3)).prop_map(|(a, b, c, d)| Config {
-        origin: String::new(),
-        folder: "/".into(),
-        files: Vec::new(),
-        devices: vec![a, b, c, d],
-    })
+    (
+        any_device(0),
+        any_device(1),
+        any_device(2),
+        any_device(3),
+        any::<bool>(),
+    )
+        .prop_map(|(a, b, c, d, supervised)| Config {
+            supervised,
+            origin: String::new(),
+            folder: "/".into(),
+            files: Vec::new(),
+            devices: vec![a, b, c, d],
+        })
 }
 
 proptest! {

@@ -82,6 +82,11 @@ pub enum JsonRequest {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         policy: Option<String>,
     },
+    /// Has another program go on serving the mount. Answered with [`JsonReply::Done`] before it does.
+    Upgrade {
+        /// Absolute path of the program.
+        program: String,
+    },
     /// Unmounts and ends the daemon. Answered with [`JsonReply::Done`] before the daemon is gone.
     Unmount {
         /// Even if device files are open: they answer `ENOTCONN` from then on.
@@ -133,7 +138,7 @@ pub enum JsonReply {
 }
 
 /// A running mount.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct MountInfo {
     /// Canonical path of the mountpoint.
     pub mountpoint: String,
@@ -148,6 +153,28 @@ pub struct MountInfo {
     /// How many devices there are.
     #[serde(default)]
     pub devices: u32,
+    /// Whether the mount outlives its daemon.
+    #[serde(default)]
+    pub supervision: Supervision,
+    /// How many daemons have served it before.
+    #[serde(default)]
+    pub restarts: u32,
+    /// The daemon's program.
+    #[serde(default)]
+    pub program: String,
+}
+
+/// Whether a mount outlives its daemon.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Supervision {
+    /// It was not asked for.
+    #[default]
+    None,
+    /// It does.
+    Supervised,
+    /// Its supervisor has died: it does not any more.
+    Lost,
 }
 
 /// What a device has done since it was created.

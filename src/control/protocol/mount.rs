@@ -2,6 +2,10 @@
 
 use std::path::PathBuf;
 
+/// The version of what a daemon leaves to its successor and of how it speaks with its supervisor. Another version is
+/// not taken over.
+pub const STATE_FORMAT: u32 = 1;
+
 /// A mount to be served.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct MountOptions {
@@ -15,6 +19,8 @@ pub struct MountOptions {
     pub background: bool,
     /// Cache policy of devices that name none.
     pub cache: Option<String>,
+    /// Keep the mount alive where the daemon dies.
+    pub supervised: bool,
     /// Let other users use the mount.
     pub allow_other: bool,
     /// How often `-v` was given.

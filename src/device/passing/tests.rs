@@ -70,6 +70,7 @@ impl Disks {
             number: NUMBER,
             opener: self,
             events: Arc::new(Events::default()),
+            again: false,
         };
         Arc::new(Table::build(&rows, &context).unwrap())
     }
@@ -105,6 +106,7 @@ impl DeviceOpener for Disks {
             dev,
             direct: self.direct,
             mapped: None,
+            part: None,
         }))
     }
 }

@@ -7,8 +7,9 @@ use super::ROOT;
 const INVAL_INODE: i32 = 2;
 const INVAL_ENTRY: i32 = 3;
 const DELETE: i32 = 6;
+const RESEND: i32 = 7;
 
-/// Something that the kernel believes and that is not so any more.
+/// Something that the kernel believes and that is not so any more, or that it is to do.
 #[derive(Clone, Copy, Debug)]
 pub enum Notice<'a> {
     /// Attributes, and the cached data of the whole file.
@@ -30,6 +31,8 @@ pub enum Notice<'a> {
         /// Its name.
         name: &'a [u8],
     },
+    /// Every request that was handed over and not answered is to be handed over again.
+    Resend,
 }
 
 impl Notice<'_> {
@@ -51,6 +54,7 @@ impl Notice<'_> {
             Notice::Removed { inode, name } => {
                 (DELETE, words(&[ROOT, inode, name_word(name)]), Some(name))
             }
+            Notice::Resend => (RESEND, Vec::new(), None),
         };
         match name {
             Some(name) => send(
@@ -85,6 +89,7 @@ mod tests {
         assert_eq!(encoded(Notice::Contents { inode: 3 }).1.len(), 24);
         let (number, bytes) = encoded(Notice::Attributes { inode: 3 });
         assert_eq!((number, &bytes[8..16]), (2, &[0xff; 8][..]));
+        assert_eq!(encoded(Notice::Resend), (7, Vec::new()));
         let (number, bytes) = encoded(Notice::Name(b"disk"));
         assert_eq!(number, 3);
         assert_eq!(bytes[8..12], 4u32.to_ne_bytes());

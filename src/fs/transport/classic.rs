@@ -18,22 +18,25 @@ use crate::sync::{Arc, become_worker};
 /// The workers of one mount.
 pub struct Workers(Vec<JoinHandle<Result<(), Errno>>>);
 
-/// Starts `count` workers that take requests from `connection` to `dispatch`.
+/// Descriptors for `count` workers, `connection` the first of them.
 ///
 /// # Errors
-/// What the system says where it refuses a descriptor or a thread. Those that were started by then end with the
-/// mount.
-pub fn start(
-    connection: &Arc<Connection>,
-    dispatch: &Arc<Dispatch>,
-    count: usize,
-) -> io::Result<Workers> {
-    let mut connections = vec![connection.clone()];
+/// What the system says where it refuses one.
+pub fn spread(connection: Arc<Connection>, count: usize) -> io::Result<Vec<Arc<Connection>>> {
+    let mut connections = vec![connection];
     for _ in 1..count {
-        connections.push(Arc::new(connection.for_another_worker()?));
+        connections.push(Arc::new(connections[0].for_another_worker()?));
     }
+    Ok(connections)
+}
+
+/// Starts a worker for each of `connections`, which takes requests to `dispatch`.
+///
+/// # Errors
+/// What the system says where it refuses a thread. Those that were started by then end with the mount.
+pub fn start(connections: &[Arc<Connection>], dispatch: &Arc<Dispatch>) -> io::Result<Workers> {
     let crew = Arc::new(Crew::new(connections.len()));
-    let workers = connections.into_iter().enumerate();
+    let workers = connections.iter().cloned().enumerate();
     let workers = workers.map(|(number, connection)| {
         let worker = Worker {
             number,
@@ -85,7 +88,7 @@ impl Worker {
     fn serve_all(&self) -> Result<(), Errno> {
         let mut incoming = Incoming::new();
         let mut looks = Looks::default();
-        while self.crew.wait_for_duty(self.number) {
+        while self.crew.wait_for_duty(self.number) && !self.dispatch.is_retired() {
             let request = self.connection.receive(&mut incoming)?;
             let Ok((header, body)) = split(request) else {
                 log::error!("the kernel sent {} bytes: too short", request.len());

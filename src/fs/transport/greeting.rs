@@ -31,6 +31,8 @@ pub struct Agreed {
     pub writeback: bool,
     /// The kernel can go around the daemon.
     pub passthrough: bool,
+    /// The kernel can hand over again what was not answered.
+    pub resend: bool,
 }
 
 /// Answers the kernel's first request on `connection`; with `writeback` the kernel shall hold back writes to cached
@@ -81,6 +83,7 @@ impl Filesystem for Greeter {
         let _ = self.agreed.set(Agreed {
             writeback: agreed.contains(InitFlags::FUSE_WRITEBACK_CACHE),
             passthrough: agreed.contains(InitFlags::FUSE_PASSTHROUGH),
+            resend: agreed.contains(InitFlags::FUSE_HAS_RESEND),
         });
         Ok(())
     }

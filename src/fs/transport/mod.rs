@@ -12,7 +12,7 @@ mod greeting;
 mod reply;
 
 pub use backing::Backing;
-pub use classic::start;
+pub use classic::{spread, start};
 pub use connection::Connection;
 pub use crew::MOST as MOST_WORKERS;
 pub use greeting::{Agreed, greet};

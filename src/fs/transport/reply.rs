@@ -24,6 +24,11 @@ impl Reply {
         }
     }
 
+    /// The request's number.
+    pub fn unique(&self) -> u64 {
+        self.unique
+    }
+
     /// Says nothing: for requests that are not answered.
     pub fn none(mut self) {
         self.to = None;
