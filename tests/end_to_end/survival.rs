@@ -3,7 +3,7 @@
 use crate::files::wait_until;
 use crate::fio::job;
 use crate::model::read;
-use crate::support::loop_device::{LoopDevice, Mounted};
+use crate::support::loop_device::{LoopDevice, Mounted, detach_below};
 use crate::support::mount::{Mount, Said, is_mounted, new_folder, size};
 use crate::support::tools::{command, missing, run, text, word};
 use crate::support::watchdog::Watchdog;
@@ -335,6 +335,41 @@ fn a_request_to_a_suspended_device_waits_through_the_death_of_the_daemon() {
         assert_eq!(file[index * 512], index as u8 + 1);
     }
     drop(device);
+    mount.stop();
+}
+
+#[test]
+fn a_daemon_that_waits_for_itself_when_it_is_killed_is_followed_all_the_same() {
+    let mount = linear(1);
+    let watchdog = Watchdog::of_seconds(60);
+    watchdog.mind(&mount);
+    mount.dmfs(&["suspend", "d"]).must();
+    let before = daemon(&mount).unwrap();
+    thread::scope(|scope| {
+        // The loop driver flushes the file on behalf of the daemon's thread, which nothing but an answer ends.
+        let attaches = scope.spawn(|| mount.dmfs(&["attach", "d"]));
+        let waits = || {
+            let threads = fs::read_dir(format!("/proc/{before}/task"))
+                .unwrap()
+                .flatten();
+            let mut places = threads.map(|thread| fs::read_to_string(thread.path().join("wchan")));
+            places.any(|place| place.is_ok_and(|place| place == "request_wait_answer"))
+        };
+        wait_until(waits);
+        kill(before, Signal::KILL);
+        wait_until(|| daemon(&mount).is_some_and(|now| now != before));
+        assert!(mount.dmsetup(&["info", "d"]).must().contains("SUSPENDED"));
+        assert!(
+            Path::new(&format!("/proc/{before}")).exists(),
+            "it did not wait"
+        );
+        mount.dmfs(&["resume", "d"]).must();
+        // With its last thread it lets go of whoever called it.
+        assert!(!attaches.join().unwrap().status.success());
+    });
+    wait_until(|| !Path::new(&format!("/proc/{before}")).exists());
+    mount.open("d").write_all_at(b"on", 0).unwrap();
+    detach_below(mount.at());
     mount.stop();
 }
 

@@ -34,6 +34,8 @@ pub fn daemon_link() -> io::Result<Option<Link>> {
     if std::env::var_os(MARK).is_none() {
         return Ok(None);
     }
+    // The supervisor runs whatever program it has open, and the kernel names us after how.
+    rustix::thread::set_name(c"dmfs")?;
     let link = rustix::io::fcntl_dupfd_cloexec(rustix::stdio::stdin(), 3)?;
     rustix::stdio::dup2_stdin(File::open("/dev/null")?)?;
     Ok(Some(Link::new(link)))
