@@ -365,7 +365,7 @@ impl Mounted {
     /// Has the kernel send what was written to the device's file and is cached, and forget what was read.
     pub fn write_back(&self, device: &Device) {
         let inode = self.front.inodes().get(device.id());
-        if self.has_ended() || inode.is_none_or(|inode| !inode.opens.may_be_cached()) {
+        if self.has_ended() || inode.is_none_or(|inode| !inode.opens.may_be_cached(device)) {
             return;
         }
         let contents = Notice::Contents { inode: device.id() };

@@ -43,11 +43,14 @@ struct Around {
 }
 
 impl Opens {
-    /// Counts one more. `around` is the way to hand over backing files, where there is one.
+    /// Counts one more, which `device` counts already. `around` is the way to hand over backing files, where there
+    /// is one.
     pub fn open(&self, device: &Arc<Device>, around: Option<&Arc<Connection>>) -> Opened {
         let mut open = self.0.lock();
         let policy = device.cache_policy();
-        if open.files == 0 && policy == CachePolicy::Passthrough {
+        // Files that another daemon of this mount has opened are counted by the device alone.
+        let is_only = open.files == 0 && device.openers().count().0 == 1;
+        if is_only && policy == CachePolicy::Passthrough {
             open.around = around.and_then(|connection| Around::begin(device, connection));
         }
         open.files = open.files.saturating_add(1);
@@ -82,10 +85,9 @@ impl Opens {
         }
     }
 
-    /// True where the kernel may hold data of the file: it is open, not around the daemon.
-    pub fn may_be_cached(&self) -> bool {
-        let open = self.0.lock();
-        open.files > 0 && open.around.is_none()
+    /// True where the kernel may hold data of the device's file: it is open, not around the daemon.
+    pub fn may_be_cached(&self, device: &Device) -> bool {
+        self.0.lock().around.is_none() && device.openers().count().0 > 0
     }
 }
 

@@ -244,7 +244,7 @@ fn zeroes_are_written_where_a_target_cannot() {
     );
 }
 
-/// Counts flushes.
+/// Counts requests.
 #[derive(Default)]
 struct Counting(AtomicU64);
 
@@ -299,6 +299,20 @@ fn a_flush_reaches_each_device_once() {
     .unwrap();
     table.submit(Request::flush()).unwrap();
     assert_eq!(counting.0.load(Ordering::Relaxed), 1);
+}
+
+#[test]
+fn each_stripe_gets_one_request_for_all_its_chunks() {
+    let (counting, opener) = counting();
+    let rows = "0 2048 striped 4 8 x 0 x 1024 x 2048 x 3072";
+    let table = build_on(&opener, rows).unwrap();
+    let mut data = vec![0; 1 << 20];
+    let write = Request::write(Sector(0), WriteBuf::new(&data));
+    table.submit(write).unwrap();
+    assert_eq!(counting.0.swap(0, Ordering::Relaxed), 4);
+    let read = Request::read(Sector(8), ReadBuf::new(&mut data[..4096 * 3]));
+    table.submit(read).unwrap();
+    assert_eq!(counting.0.load(Ordering::Relaxed), 3);
 }
 
 #[test]

@@ -6,7 +6,7 @@ use std::os::fd::AsFd;
 use rustix::fs::OFlags;
 use tempfile::TempDir;
 
-use super::{Alignment, BOUNCE, Channel, DirectFile, Span};
+use super::{Alignment, BOUNCE, BUFFER, Channel, DirectFile, Span};
 use crate::backing::Access;
 use crate::io::{Errno, ReadBuf, WriteBuf};
 use crate::unit::Bytes;
@@ -66,6 +66,35 @@ fn every_alignment_reads_and_writes_what_it_should() {
             assert!(fs::read(&path).unwrap() == model, "sector {at}");
         }
     }
+}
+
+#[test]
+fn aligned_memory_goes_to_the_kernel_as_it_is() {
+    let folder = TempDir::new_in(env!("CARGO_MANIFEST_DIR")).unwrap();
+    let path = folder.path().join("disk");
+    fs::write(&path, vec![0; 8 * 4096]).unwrap();
+    let file = File::options().read(true).write(true).open(&path).unwrap();
+    let channel = Channel::open(file.as_fd(), Access::ReadWrite, OFlags::DIRECT).unwrap();
+    let align = Alignment {
+        memory: 512,
+        block: 4096,
+    };
+    let direct = DirectFile::new(channel, align);
+    let (mut memory, start) = at_skew(4 * 4096, 0);
+    let size = Bytes(8 * 4096);
+    let mut copies = |skew: usize| {
+        let bytes = &mut memory[start + skew..start + skew + 4 * 4096 - 512];
+        let (bytes, _) = bytes.split_at_mut(3 * 4096);
+        BUFFER.set(Vec::new());
+        direct
+            .write(Bytes(4096), WriteBuf::new(bytes), false, size, file.as_fd())
+            .unwrap();
+        direct.read(Bytes(4096), ReadBuf::new(bytes)).unwrap();
+        BUFFER.with_borrow(|buffer| !buffer.is_empty())
+    };
+    assert!(!copies(0), "at a page");
+    assert!(!copies(512), "at what the file system asks for");
+    assert!(copies(80), "where a request's header ends");
 }
 
 #[test]
