@@ -63,6 +63,11 @@ impl Dispatch {
         }
     }
 
+    /// True where requests may be handed to a [`crate::io::DiskQueue`].
+    pub fn queues(&self) -> bool {
+        self.queued.is_there()
+    }
+
     /// True where workers are to take no further requests.
     #[inline]
     pub fn is_retired(&self) -> bool {

@@ -20,16 +20,16 @@ use crate::unit::{Sector, Sectors};
 /// When a request is handed over.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum When {
-    /// Where others wait for the same disk already. One that is alone is carried out fastest by the worker that
-    /// has it.
+    /// Where others wait for the same disk, or for the worker. One that is alone is carried out fastest by the worker
+    /// that has it.
     Busy,
     /// Always: it was tried, and would have had to wait.
     Always,
 }
 
 impl When {
-    fn is_met(self, plan: &Plan) -> bool {
-        self == When::Always || !plan.is_best_at_once()
+    fn is_met(self, plan: &Plan, reply: &Reply) -> bool {
+        self == When::Always || !plan.is_best_at_once() || reply.keeps_others_waiting()
     }
 }
 
@@ -43,6 +43,11 @@ impl Queued {
     /// Hands requests for files of `front` to `queue`, if there is one.
     pub fn new(front: Arc<Front>, queue: Option<DiskQueue>) -> Queued {
         Queued { front, queue }
+    }
+
+    /// True where there is a queue.
+    pub fn is_there(&self) -> bool {
+        self.queue.is_some()
     }
 
     /// True where requests for `id` are better offered here before anything else: its disks make the caller wait.
@@ -70,7 +75,7 @@ impl Queued {
         let Ok(planned) = bytes::plan_read(inode.device().clone(), at, len) else {
             return Err(reply);
         };
-        if !when.is_met(&planned.plan) {
+        if !when.is_met(&planned.plan, &reply) {
             return Err(reply);
         }
         let Some(memory) = queue.memory(planned.len) else {
@@ -106,7 +111,7 @@ impl Queued {
         let Ok(plan) = plan_write(&inode, at, data.len(), flags) else {
             return Err(reply);
         };
-        if !when.is_met(&plan) {
+        if !when.is_met(&plan, &reply) {
             return Err(reply);
         }
         let Some(mut memory) = queue.memory(data.len()) else {

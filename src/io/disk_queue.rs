@@ -1,23 +1,29 @@
-//! Planned requests on their way through io_uring: as many under way as there is memory for, with one thread for all
-//! of them.
+//! Planned requests on their way through io_uring: as many under way as there is memory for, without a thread for
+//! each.
 //!
-//! The thread owns the ring. Who submits puts a request into the inbox and rings the bell (an eventfd on which the
-//! ring waits) if the thread sleeps; so one system call hands over everything that has come in meanwhile and fetches
-//! everything that is done. Answers are given on that thread, which therefore must not wait.
+//! A thread with an [`OwnRing`] carries out itself what it submits, and answers it: nobody else has to be woken, which
+//! would cost more than all the rest. For all others there is one thread with a ring: who submits puts the request
+//! into its inbox and rings the bell (an eventfd that the ring waits for) if it sleeps. Either way one system call
+//! hands over everything that has come in meanwhile and fetches everything that is done. Answers must not wait.
 
+mod own;
 mod ring;
 
 use std::io;
-use std::os::fd::OwnedFd;
+use std::mem;
+use std::os::fd::{AsFd, OwnedFd};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::mpsc::sync_channel;
 
 use rustix::event::{EventfdFlags, eventfd};
+use rustix::io::{read, write};
 
 use super::memory::{Memory, Stock};
 use super::{IoError, IoResult, Plan};
 use crate::sync::{Arc, Mutex, spawn_thread};
 use ring::Ring;
+
+pub use own::OwnRing;
 
 /// Answers of the front are the deepest that is called here.
 const STACK: usize = 1 << 20;
@@ -69,15 +75,14 @@ impl DiskQueue {
         let inner = shared.clone();
         // The kernel ties a ring to the thread that makes it.
         spawn_thread(name, STACK, move || {
-            let made = Ring::new(inner.clone());
-            let (ring, said) = match made {
+            let (ring, said) = match Ring::new() {
                 Ok(ring) => (Some(ring), Ok(())),
                 Err(error) => (None, Err(error)),
             };
             // Where nobody waits for it any more there is nothing to do either.
             let _ = started.send(said);
             if let Some(ring) = ring {
-                ring.run();
+                inner.run(ring);
             }
         })?;
         let ended = |_| Err(io::Error::other("the thread has ended"));
@@ -109,7 +114,9 @@ impl DiskQueue {
         if job.left == 0 {
             return job.end();
         }
-        if self.shared.inbox.lock().bring(job) {
+        if let Some(job) = own::start(job)
+            && self.shared.inbox.lock().bring(job)
+        {
             self.shared.ring_bell();
         }
     }
@@ -123,9 +130,39 @@ impl Drop for DiskQueue {
 }
 
 impl Shared {
+    /// Carries out what is brought, until the queue is closed and everything has ended.
+    fn run(&self, mut ring: Ring) {
+        while self.take_in(&mut ring) {
+            let ended = ring.turn(Some(self.bell.as_fd()));
+            // Nobody needs to wake us now.
+            self.inbox.lock().asleep = false;
+            if !ring.listens() {
+                // Silent until it is rung again; before anybody is told to ring it again.
+                let _ = read(&self.bell, &mut [0; 8]);
+            }
+            ended.into_iter().for_each(Job::end);
+        }
+    }
+
+    /// Takes what has been brought. Where there was nothing, whoever brings something from now on wakes us. False
+    /// where nothing is under way and nothing will come.
+    fn take_in(&self, ring: &mut Ring) -> bool {
+        loop {
+            let brought = {
+                let mut inbox = self.inbox.lock();
+                inbox.asleep = inbox.jobs.is_empty();
+                if inbox.asleep {
+                    return !(inbox.closed && ring.is_idle());
+                }
+                mem::take(&mut inbox.jobs)
+            };
+            brought.into_iter().for_each(|job| ring.start(job));
+        }
+    }
+
     fn ring_bell(&self) {
         // It fails only where the bell has been rung 2^64 times without an answer.
-        if let Err(error) = rustix::io::write(&self.bell, &1u64.to_ne_bytes()) {
+        if let Err(error) = write(&self.bell, &1u64.to_ne_bytes()) {
             log::error!("waking the disk queue: {error}");
         }
     }
@@ -135,7 +172,7 @@ impl Inbox {
     /// Takes a job in; true where the thread is to be woken.
     fn bring(&mut self, job: Job) -> bool {
         self.jobs.push(job);
-        std::mem::take(&mut self.asleep)
+        mem::take(&mut self.asleep)
     }
 }
 

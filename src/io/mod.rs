@@ -23,7 +23,7 @@ mod waiting_room;
 
 pub use buffer::{Buffer, Piece, ReadBuf, WriteBuf};
 pub use dev_ref::{DevRef, DeviceNumber, OpenDevice};
-pub use disk_queue::{DiskQueue, Done};
+pub use disk_queue::{DiskQueue, Done, OwnRing};
 pub use edges::{EdgeGuard, Edges};
 pub use error::{Errno, IoError, IoResult};
 pub use extent::Extent;

@@ -2,8 +2,12 @@
 //!
 //! Each worker has a descriptor of its own and serves what it reads before it reads again. How many of them wait for
 //! requests is the crew's to decide.
+//!
+//! What waits for a disk a worker hands to a ring of its own, and goes on. As long as something is under way there it
+//! waits for both at once, the next request and the next end, and never for a request alone.
 
 use std::io;
+use std::os::fd::AsFd;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::thread::{self, JoinHandle};
 
@@ -12,8 +16,11 @@ use super::crew::{Crew, Looks};
 use super::reply::Reply;
 use crate::fs::dispatch::Dispatch;
 use crate::fs::protocol::{Header, Operation, decode, split};
-use crate::io::Errno;
+use crate::io::{Errno, OwnRing};
 use crate::sync::{Arc, become_worker};
+
+/// Requests that are taken before those for disks are handed over.
+const MOST_BEFORE_TURN: u32 = 16;
 
 /// The workers of one mount.
 pub struct Workers(Vec<JoinHandle<Result<(), Errno>>>);
@@ -88,8 +95,36 @@ impl Worker {
     fn serve_all(&self) -> Result<(), Errno> {
         let mut incoming = Incoming::new();
         let mut looks = Looks::default();
-        while self.crew.wait_for_duty(self.number) && !self.dispatch.is_retired() {
-            let request = self.connection.receive(&mut incoming)?;
+        let disks = self.dispatch.queues().then(OwnRing::new).flatten();
+        let is_idle = || disks.as_ref().is_none_or(OwnRing::is_idle);
+        // Whoever had the descriptor before may have left it otherwise.
+        let mut waits = true;
+        self.connection.set_waiting(waits)?;
+        let mut since_turn = 0;
+        loop {
+            if waits != is_idle() {
+                waits = !waits;
+                self.connection.set_waiting(waits)?;
+            }
+            let request = if waits {
+                if !self.crew.wait_for_duty(self.number) || self.dispatch.is_retired() {
+                    return Ok(());
+                }
+                Some(self.connection.receive(&mut incoming)?)
+            } else if since_turn < MOST_BEFORE_TURN && self.takes_requests() {
+                self.connection.try_receive(&mut incoming)?
+            } else {
+                None
+            };
+            let Some(request) = request else {
+                since_turn = 0;
+                if let Some(disks) = &disks {
+                    let listens = self.takes_requests();
+                    disks.turn(listens.then(|| self.connection.as_fd()));
+                }
+                continue;
+            };
+            since_turn += 1;
             let Ok((header, body)) = split(request) else {
                 log::error!("the kernel sent {} bytes: too short", request.len());
                 continue;
@@ -105,7 +140,10 @@ impl Worker {
             }
             self.crew.served(self.number);
         }
-        Ok(())
+    }
+
+    fn takes_requests(&self) -> bool {
+        self.crew.is_on_duty(self.number) && !self.dispatch.is_retired()
     }
 
     #[inline]

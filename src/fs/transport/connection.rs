@@ -4,6 +4,7 @@ use std::io::IoSlice;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
 use rustix::io::{read, writev};
 
 use super::clone::clone;
@@ -66,6 +67,34 @@ impl Connection {
     pub fn has_request(&self) -> bool {
         let now = Timespec::default();
         poll(&mut [PollFd::new(&self.0, PollFlags::IN)], Some(&now)).is_ok_and(|ready| ready > 0)
+    }
+
+    /// Takes the next request if there is one; for a descriptor that [does not wait](Connection::set_waiting).
+    ///
+    /// # Errors
+    /// As for [`Connection::receive`].
+    pub fn try_receive<'a>(&self, into: &'a mut Incoming) -> Result<Option<&'a [u8]>, Errno> {
+        match read(&self.0, into.room()) {
+            Ok(len) => into.room().get(..len).map(Some).ok_or(Errno::IO),
+            Err(Errno::INTR | Errno::AGAIN | Errno::NOENT) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Whether taking a request from this descriptor waits for one.
+    ///
+    /// # Errors
+    /// What the system says.
+    pub fn set_waiting(&self, waits: bool) -> Result<(), Errno> {
+        let flags = fcntl_getfl(&self.0)?;
+        let wanted = match waits {
+            true => flags - OFlags::NONBLOCK,
+            false => flags | OFlags::NONBLOCK,
+        };
+        if wanted == flags {
+            return Ok(());
+        }
+        fcntl_setfl(&self.0, wanted)
     }
 
     /// Answers request `unique`.

@@ -66,6 +66,11 @@ impl Crew {
         }
     }
 
+    /// True where `worker` is on duty.
+    pub fn is_on_duty(&self, worker: usize) -> bool {
+        worker < self.on_duty.load(Ordering::Relaxed)
+    }
+
     /// Waits until `worker` is on duty; false where the crew was dismissed.
     pub fn wait_for_duty(&self, worker: usize) -> bool {
         if worker < self.on_duty.load(Ordering::Relaxed) {

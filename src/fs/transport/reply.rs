@@ -29,6 +29,11 @@ impl Reply {
         self.unique
     }
 
+    /// True where another request waits for whoever has this one.
+    pub fn keeps_others_waiting(&self) -> bool {
+        self.to.as_ref().is_some_and(|to| to.has_request())
+    }
+
     /// Says nothing: for requests that are not answered.
     pub fn none(mut self) {
         self.to = None;

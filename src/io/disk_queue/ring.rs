@@ -1,49 +1,50 @@
-//! The thread's side of the queue: the ring itself, and the requests that the kernel has.
+//! A ring of io_uring and the requests that the kernel has by it; used by the thread that made it.
 #![allow(unsafe_code)]
 
 use std::collections::VecDeque;
 use std::io;
 use std::mem;
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsRawFd, BorrowedFd};
 use std::thread;
 use std::time::Duration;
 
 use io_uring::squeue::Entry;
 use io_uring::types::{Fd, FsyncFlags};
-use io_uring::{IoUring, cqueue, opcode};
+use io_uring::{IoUring, opcode};
 use rustix::event::PollFlags;
 
-use super::{Job, Shared};
+use super::Job;
 use crate::io::plan::Transfer;
 use crate::io::{Errno, Memory, OpKind};
-use crate::sync::Arc;
 
 /// Transfers handed over by one system call.
 const ENTRIES: u32 = 256;
 /// Ends that the kernel has room for before it has to allocate.
 const ENDS: u32 = 4096;
-/// What the bell's ends are marked with; no job has this number.
-const BELL: u64 = u64::MAX;
+/// What the end of a wait for a descriptor is marked with; no job has this number.
+const CALL: u64 = u64::MAX;
 /// How long is waited where the kernel has no memory for another transfer.
 const PAUSE: Duration = Duration::from_millis(1);
 
 /// The ring, and what is under way in it.
 pub(super) struct Ring {
     ring: IoUring,
-    shared: Arc<Shared>,
     /// The kernel reads and writes the data of these: none goes before its last transfer has ended.
     jobs: Vec<Option<Job>>,
     free: Vec<usize>,
     /// Pieces (job and number) whose next transfer is to be handed over.
     next: VecDeque<(usize, usize)>,
-    bell_is_armed: bool,
+    /// Jobs of which all pieces have ended.
+    ended: Vec<Job>,
+    /// A descriptor is waited for.
+    listens: bool,
     /// Only the first of several failures in a row is told.
     failed: bool,
 }
 
 impl Ring {
     /// A ring that belongs to the calling thread.
-    pub(super) fn new(shared: Arc<Shared>) -> io::Result<Ring> {
+    pub(super) fn new() -> io::Result<Ring> {
         // Ends are fetched by this thread alone, when it asks for them: nothing is interrupted for them. Kernels
         // before 6.1 do not know that.
         let modern = IoUring::builder()
@@ -54,43 +55,27 @@ impl Ring {
         let ring = modern.or_else(|_| IoUring::builder().setup_cqsize(ENDS).build(ENTRIES))?;
         Ok(Ring {
             ring,
-            shared,
             jobs: Vec::new(),
             free: Vec::new(),
             next: VecDeque::new(),
-            bell_is_armed: false,
+            ended: Vec::new(),
+            listens: false,
             failed: false,
         })
     }
 
-    /// Carries out what is brought, until the queue is closed and everything has ended.
-    pub(super) fn run(mut self) {
-        while self.take_in() {
-            self.hand_over();
-            self.fetch();
-        }
+    /// True where nothing is under way.
+    pub(super) fn is_idle(&self) -> bool {
+        self.free.len() == self.jobs.len()
     }
 
-    /// Takes what has been brought. Where there was nothing, whoever brings something from now on wakes us. False
-    /// where nothing is under way and nothing will come.
-    fn take_in(&mut self) -> bool {
-        loop {
-            let brought = {
-                let mut inbox = self.shared.inbox.lock();
-                inbox.asleep = inbox.jobs.is_empty();
-                if inbox.asleep {
-                    let idle = self.free.len() == self.jobs.len();
-                    return !(inbox.closed && idle);
-                }
-                mem::take(&mut inbox.jobs)
-            };
-            for job in brought {
-                self.start(job);
-            }
-        }
+    /// True where the descriptor of the last turn is still waited for: it has not become readable.
+    pub(super) fn listens(&self) -> bool {
+        self.listens
     }
 
-    fn start(&mut self, job: Job) {
+    /// Takes a job; its transfers are handed over by the next [`Ring::turn`].
+    pub(super) fn start(&mut self, job: Job) {
         let pieces = job.plan.n_pieces();
         let number = self.free.pop().unwrap_or_else(|| {
             self.jobs.push(None);
@@ -100,13 +85,14 @@ impl Ring {
         self.next.extend((0..pieces).map(|piece| (number, piece)));
     }
 
-    /// Hands everything that is to be done to the kernel, and waits until something has ended or the bell rings.
-    fn hand_over(&mut self) {
-        if !self.bell_is_armed {
-            let bell = Fd(self.shared.bell.as_raw_fd());
-            let poll = opcode::PollAdd::new(bell, u32::from(PollFlags::IN.bits()));
-            let poll = poll.multi(true).build().user_data(BELL);
-            self.bell_is_armed = self.push(&poll);
+    /// Hands everything that is to be done to the kernel, waits until something has ended or `call` can be read, and
+    /// gives the jobs that have ended, for the caller to tell.
+    pub(super) fn turn(&mut self, call: Option<BorrowedFd<'_>>) -> Vec<Job> {
+        if let Some(call) = call.filter(|_| !self.listens) {
+            // Not exclusively: it may be waited for longer than this thread looks, and must take nobody's call away.
+            let events = u32::from(PollFlags::IN.bits());
+            let poll = opcode::PollAdd::new(Fd(call.as_raw_fd()), events);
+            self.listens = self.push(&poll.build().user_data(CALL));
         }
         while let Some((job, piece)) = self.next.pop_front() {
             match self.entry(job, piece) {
@@ -119,9 +105,9 @@ impl Ring {
                 Err(errno) => self.advance(job, piece, Err(errno)),
             }
         }
-        let all_pushed = self.next.is_empty() && self.bell_is_armed;
-        let result = self.ring.submit_and_wait(usize::from(all_pushed));
-        match result {
+        let all_pushed = self.next.is_empty() && (self.listens || call.is_none());
+        let may_wait = all_pushed && self.ended.is_empty();
+        match self.ring.submit_and_wait(usize::from(may_wait)) {
             Ok(_) => self.failed = false,
             // What has ended is fetched, then it goes on.
             Err(error) if matches!(error.raw_os_error(), Some(libc::EINTR | libc::EBUSY)) => {}
@@ -132,12 +118,14 @@ impl Ring {
                 thread::sleep(PAUSE);
             }
         }
+        self.fetch();
+        mem::take(&mut self.ended)
     }
 
     /// True where there was room for `entry`.
     fn push(&mut self, entry: &Entry) -> bool {
         // SAFETY: an entry names the data of a job in `jobs`, which stays there until the entry has ended, or no
-        // memory at all. The descriptor belongs to a file that the job's plan holds, or is the bell.
+        // memory at all. The descriptor belongs to a file that the job's plan holds, or is only waited for.
         unsafe { self.ring.submission().push(entry).is_ok() }
     }
 
@@ -172,15 +160,13 @@ impl Ring {
         Ok(entry.user_data((number as u64) << 32 | piece as u64))
     }
 
-    /// Deals with everything that has ended.
+    /// Notes everything that has ended.
     fn fetch(&mut self) {
-        // Nobody needs to wake us now.
-        self.shared.inbox.lock().asleep = false;
         loop {
             let end = self.ring.completion().next();
             let Some(end) = end else { break };
-            if end.user_data() == BELL {
-                self.bell_is_armed = cqueue::more(end.flags());
+            if end.user_data() == CALL {
+                self.listens = false;
                 continue;
             }
             let (job, piece) = (end.user_data() >> 32, end.user_data() & 0xffff_ffff);
@@ -200,17 +186,17 @@ impl Ring {
         }
         job.left -= 1;
         if job.left == 0 {
-            let ended = slot.take();
+            self.ended.extend(slot.take());
             self.free.push(number);
-            ended.into_iter().for_each(Job::end);
         }
     }
 }
 
 impl Drop for Ring {
-    /// Where this thread panics the kernel may still be at work on the data: it is left alone for good.
+    /// Where the thread ends before its jobs, as in a panic, the kernel may still be at work on their data: that is left
+    /// alone for good.
     fn drop(&mut self) {
-        if thread::panicking() {
+        if !self.is_idle() {
             mem::forget(mem::take(&mut self.jobs));
         }
     }

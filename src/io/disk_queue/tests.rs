@@ -6,7 +6,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::FileExt;
 use std::sync::mpsc;
 
-use super::DiskQueue;
+use super::{DiskQueue, OwnRing};
 use crate::io::{
     Errno, Flags, IoError, IoResult, Memory, OpKind, Part, PieceEnd, Plan, QueuedFile,
 };
@@ -238,4 +238,60 @@ fn a_queue_that_is_dropped_ends_what_it_was_given() {
         std::thread::yield_now();
     }
     (&file.file).seek(SeekFrom::Start(0)).unwrap();
+}
+
+#[test]
+fn a_thread_with_a_ring_of_its_own_answers_when_it_takes_turns() {
+    let (queue, file) = (queue(), file(50));
+    let own = OwnRing::new().unwrap();
+    let here = std::thread::current().id();
+    let (sender, receiver) = mpsc::channel();
+    for at in 0..50 {
+        let sender = sender.clone();
+        let done = move |result: IoResult, data: &mut [u8]| {
+            assert_eq!(std::thread::current().id(), here);
+            sender.send((result, u64::from(data[0]) == at)).unwrap();
+        };
+        let plan = plan(OpKind::Read, &file, &[(at, 1)]);
+        queue.submit(plan, queue.memory(512).unwrap(), Box::new(done));
+    }
+    assert!(!own.is_idle() && receiver.try_recv().is_err());
+    while !own.is_idle() {
+        own.turn(None);
+    }
+    assert_eq!(
+        receiver
+            .try_iter()
+            .filter(|end| *end == (Ok(()), true))
+            .count(),
+        50
+    );
+    // What is under way when the ring goes is answered before.
+    let last = plan(OpKind::Read, &file, &[(7, 1)]);
+    let done = move |result: IoResult, _: &mut [u8]| sender.send((result, true)).unwrap();
+    queue.submit(last, queue.memory(512).unwrap(), Box::new(done));
+    drop(own);
+    assert_eq!(receiver.try_recv(), Ok((Ok(()), true)));
+    assert!(file.is_idle());
+    // Without one the queue's thread does it again.
+    let plan = plan(OpKind::Read, &file, &[(9, 1)]);
+    assert_eq!(carry_out(&queue, plan, queue.memory(512).unwrap()).1[0], 9);
+}
+
+#[test]
+fn a_turn_ends_when_somebody_calls() {
+    let own = OwnRing::new().unwrap();
+    let (reader, writer) = std::io::pipe().unwrap();
+    rustix::io::write(&writer, b"x").unwrap();
+    for _ in 0..3 {
+        own.turn(Some(reader.as_fd()));
+    }
+    let calling = std::thread::spawn(move || {
+        std::thread::sleep(std::time::Duration::from_millis(20));
+        rustix::io::write(&writer, b"y").unwrap();
+        writer
+    });
+    rustix::io::read(&reader, &mut [0; 1]).unwrap();
+    own.turn(Some(reader.as_fd()));
+    drop(calling.join().unwrap());
 }
