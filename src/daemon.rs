@@ -169,6 +169,10 @@ fn serve(
         writeback: policies.any(|policy| policy == CachePolicy::Writeback),
         allow_other: options.allow_other || FsOptions::default().allow_other,
         outlives: link.is_some(),
+        transport: options
+            .transport
+            .or(config.as_ref().and_then(|config| config.transport))
+            .unwrap_or_default(),
         ..FsOptions::default()
     };
     let mounted = crate::fs::serve(registry.clone(), &options.mountpoint, &fs_options)
@@ -391,7 +395,7 @@ impl Daemon {
     /// Serving has ended. Where the mount is still there, nobody has unmounted it: its connection was cut. It is
     /// taken away, for it answers nobody.
     fn check_unmounted(&self, identity: &MountIdentity) -> Result<(), String> {
-        if !connection::is_mounted(identity.st_dev) {
+        if !connection::is_mounted(identity.st_dev, &identity.path) {
             return Ok(());
         }
         let shown = identity.path.display();
@@ -442,6 +446,7 @@ impl Daemon {
             major: self.registry.major(),
             socket: server.path().display().to_string(),
             program: program.display().to_string(),
+            transport: self.mounted.transport().to_string(),
             restarts: self.keeper.as_ref().map_or(0, |keeper| keeper.restarts()),
             ..MountInfo::default()
         };

@@ -78,6 +78,7 @@ pub struct Options {
     pub program: Option<String>,
     pub supervised: bool,
     pub svg: bool,
+    pub transport: Option<String>,
 }
 
 /// A command line, taken apart.
@@ -217,6 +218,7 @@ fn options(style: Style, matches: &ArgMatches) -> Result<Options, Vec<String>> {
         program: text("program"),
         supervised: on("supervised"),
         svg: on("svg"),
+        transport: text("transport"),
     };
     let refused = |line: &str| Err(vec![line.to_string()]);
     if options.major.is_some() != options.minor.is_some() {

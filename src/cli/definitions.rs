@@ -212,6 +212,12 @@ pub const OPTIONS: &[OptionDef] = &[
         &[],
         "keep the mount alive where its daemon dies",
     )),
+    own(value(
+        "transport",
+        &[],
+        "TRANSPORT",
+        "how requests come in: auto, classic or io_uring",
+    )),
 ];
 
 /// What runs a verb.
@@ -621,6 +627,7 @@ pub const VERBS: &[VerbDef] = &[
             "concise",
             "allow-other",
             "supervised",
+            "transport",
         ],
         "Serve a mount, with the devices of a TOML file if one is given",
         serve::mount,

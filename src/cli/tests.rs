@@ -58,6 +58,7 @@ fn peer(answers: Answers) -> (UnixStream, Receiver<(Command, Header)>) {
 
 fn hello() -> Reply {
     let mount = JsonReply::Mount(MountInfo {
+        transport: "classic".into(),
         mountpoint: "/mnt/dm".into(),
         pid: 7,
         version: "0.1.0".into(),

@@ -4,9 +4,12 @@
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
 
 use rustix::fs::{Mode, OFlags, major, minor, open, openat};
 use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags, fsconfig_create, fsmount, fsopen};
+
+use crate::fs::as_in_mountinfo;
 
 /// Where the control file system is mounted, if it is.
 pub const FOLDER: &str = "/sys/fs/fuse/connections";
@@ -82,13 +85,16 @@ pub fn number(st_dev: u64) -> u32 {
     minor(st_dev)
 }
 
-/// Whether the file system whose files have the device number `st_dev` is mounted somewhere, alive or dead.
-pub fn is_mounted(st_dev: u64) -> bool {
+/// Whether the file system whose files have the device number `st_dev` is mounted on `mountpoint`, alive or dead. By
+/// the number alone it could be another one: numbers are used again at once.
+pub fn is_mounted(st_dev: u64, mountpoint: &Path) -> bool {
     let wanted = format!("{}:{}", major(st_dev), minor(st_dev));
+    let mountpoint = as_in_mountinfo(&mountpoint.to_string_lossy());
     let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
-    mounts
-        .lines()
-        .any(|line| line.split(' ').nth(2) == Some(wanted.as_str()))
+    mounts.lines().any(|line| {
+        let mut words = line.split(' ').skip(2);
+        words.next() == Some(wanted.as_str()) && words.nth(1) == Some(mountpoint.as_str())
+    })
 }
 
 /// A mount of the control file system that nobody else sees and that goes with its last open file.

@@ -196,10 +196,10 @@ impl Dispatch {
             .queued
             .write(inode, at, data, flags, When::Always, reply);
         if let Err(reply) = queued {
-            let (data, fua) = (data.to_vec(), flags.fua);
+            let (kept, fua) = (reply.keep(data), flags.fua);
             self.later(move |front| {
-                let result = front.write(inode, at, &data, Flags { fua, ..WAITING });
-                answer(reply, result, written);
+                let result = front.write(inode, at, &kept, Flags { fua, ..WAITING });
+                answer(kept.into_reply(), result, written);
             });
         }
     }

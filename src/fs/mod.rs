@@ -27,8 +27,9 @@ mod scratch;
 mod space;
 mod transport;
 
-pub use mount::{FsOptions, MountError};
+pub use mount::{FsOptions, MountError, as_in_mountinfo};
 pub use recall::{Known, Note, OwnerNote, Recalled, Recorder};
+pub use transport::Transport;
 
 use std::fs::OpenOptions;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -46,7 +47,7 @@ use front::Front;
 use inodes::Inodes;
 use protocol::{Notice, ROOT};
 use queued::Queued;
-use transport::{Agreed, Backing, Connection};
+use transport::{Agreed, Backing, Connection, Offer};
 
 /// More requests than this that wait at the same time queue.
 const MOST_WAITING: usize = 4096;
@@ -65,6 +66,7 @@ pub struct Mounted {
     agreed: Agreed,
     /// The mount is to outlive this process.
     outlives: bool,
+    transport: Transport,
     end: Arc<End>,
 }
 
@@ -88,12 +90,14 @@ pub fn serve(
     let failed = |what: &str, error: &dyn std::fmt::Display| {
         MountError::new(format!("{}: {what}: {error}", mountpoint.display()))
     };
+    let offer = transport::prepare(options.transport, options.outlives).map_err(MountError::new)?;
     let room = WaitingRoom::new("waiting", MOST_WAITING, IDLE)
         .map_err(|error| failed("starting a thread", &error))?;
     let inodes = Inodes::new(directory, options.uid, options.gid, options.mode);
     let front = Arc::new(Front::new(inodes, options.uid, options.gid));
     let (connection, mountpoint) = mount::mount_fuse(mountpoint, options)?;
-    let mounted = greet(connection, options, &mountpoint).and_then(|(connections, agreed)| {
+    let greeted = greet(connection, options, offer.as_ref(), &mountpoint);
+    let mounted = greeted.and_then(|(connections, agreed)| {
         let queue = match options.outlives {
             true => None,
             false => start_queue(),
@@ -102,6 +106,7 @@ pub fn serve(
             (front, room, queue),
             connections,
             (agreed, options.outlives),
+            offer.filter(|_| agreed.rings),
             &mountpoint,
         )
     });
@@ -157,11 +162,13 @@ pub fn adopt(
         writeback: options.writeback,
         resend: true,
         passthrough: false,
+        rings: false,
     };
     start(
         (front, room, None),
         connections,
         (agreed, true),
+        None,
         &mountpoint,
     )
 }
@@ -170,18 +177,24 @@ pub fn adopt(
 fn greet(
     descriptor: OwnedFd,
     options: &FsOptions,
+    offer: Option<&Offer>,
     mountpoint: &Path,
 ) -> Result<(Vec<Arc<Connection>>, Agreed), MountError> {
     let failed = |what: &str, error: &dyn std::fmt::Display| {
         MountError::new(format!("{}: {what}: {error}", mountpoint.display()))
     };
     let descriptor_too = descriptor.try_clone();
-    let greeted = descriptor_too.and_then(|fd| transport::greet(fd, options.writeback));
+    let greet = |fd| transport::greet(fd, options.writeback, offer.is_some());
+    let greeted = descriptor_too.and_then(greet);
     let mut agreed = greeted.map_err(|error| failed("the kernel's greeting", &error))?;
     if options.outlives && !agreed.resend {
         let text = "this kernel cannot hand over again what a daemon has not answered (FUSE_HAS_RESEND, Linux 6.9): \
                     mount without --supervised";
         return Err(failed("a supervised mount", &text));
+    }
+    if options.transport == Transport::IoUring && !agreed.rings {
+        let why = "the kernel does not offer it";
+        return Err(failed("transport io_uring", &why));
     }
     let connection = Arc::new(Connection::new(descriptor));
     // The kernel agrees with everybody, and says only then who may not. A process that goes on could not tell which
@@ -202,6 +215,7 @@ fn start(
     (front, room, queue): (Arc<Front>, WaitingRoom, Option<DiskQueue>),
     connections: Vec<Arc<Connection>>,
     (agreed, outlives): (Agreed, bool),
+    offer: Option<Offer>,
     mountpoint: &Path,
 ) -> Result<Mounted, MountError> {
     let failed = |what: &str, error: &dyn std::fmt::Display| {
@@ -215,14 +229,15 @@ fn start(
     let queued = Queued::new(front.clone(), queue);
     let room = Arc::new(room);
     let dispatch = Arc::new(Dispatch::new(front.clone(), room, queued, around));
-    let workers = transport::start(&connections, &dispatch)
+    let serving = transport::start(&connections, &dispatch, offer)
         .map_err(|error| failed("starting a worker", &error))?;
+    let transport = serving.transport();
     let end = Arc::new(End::default());
     let reached = end.clone();
     thread::Builder::new()
         .name("fuse".to_owned())
         .spawn(move || {
-            let result = workers.wait().map_err(|error| error.to_string());
+            let result = serving.wait().map_err(|error| error.to_string());
             *reached.result.lock() = Some(result);
             reached.reached.notify_all();
         })
@@ -235,6 +250,7 @@ fn start(
         mountpoint: mountpoint.to_owned(),
         agreed,
         outlives,
+        transport,
         end,
     })
 }
@@ -300,6 +316,11 @@ impl Mounted {
         }
         self.front.directory_changed();
         let _ = self.connection.tell(&Notice::Attributes { inode: ROOT });
+    }
+
+    /// How requests come in.
+    pub fn transport(&self) -> Transport {
+        self.transport
     }
 
     /// Tells the kernel what changed, so that it forgets what it believes. For control's threads, with no lock

@@ -14,6 +14,7 @@ use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
 use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
 use rustix::process::{getgid, getuid};
 
+use super::transport::Transport;
 use crate::io::Errno;
 
 const DEVICE: &str = "/dev/fuse";
@@ -39,6 +40,8 @@ pub struct FsOptions {
     /// The mount is to outlive this process: the kernel must be able to hand requests over again, and nothing may be
     /// under way that the end of this process does not end.
     pub outlives: bool,
+    /// How requests come in. A mount that is to outlive this process has the classic one.
+    pub transport: Transport,
     /// What `mount` shows as the source.
     pub fsname: String,
 }
@@ -52,6 +55,7 @@ impl Default for FsOptions {
             gid: getgid().as_raw(),
             mode: 0o600,
             threads: None,
+            transport: Transport::Auto,
             writeback: false,
             outlives: false,
             fsname: "dmfs".to_owned(),
@@ -184,7 +188,7 @@ fn explain_missing(mountpoint: &Path, error: &io::Error) -> String {
 /// The type of the file system that was mounted on `mountpoint` last.
 fn mounted_type(mountpoint: &Path) -> Option<String> {
     let table = fs::read_to_string("/proc/self/mountinfo").ok()?;
-    let wanted = escape(mountpoint.to_str()?);
+    let wanted = as_in_mountinfo(mountpoint.to_str()?);
     table.lines().rev().find_map(|line| {
         let (before, after) = line.split_once(" - ")?;
         let place = before.split(' ').nth(4)?;
@@ -193,7 +197,7 @@ fn mounted_type(mountpoint: &Path) -> Option<String> {
 }
 
 /// As the kernel writes paths in its tables of mounts.
-fn escape(path: &str) -> String {
+pub fn as_in_mountinfo(path: &str) -> String {
     path.replace('\\', "\\134")
         .replace(' ', "\\040")
         .replace('\t', "\\011")
@@ -372,7 +376,7 @@ mod tests {
     use std::fs;
     use std::path::Path;
 
-    use super::{check_mountpoint, escape, explain_helper, explain_missing, mounted_type};
+    use super::{as_in_mountinfo, check_mountpoint, explain_helper, explain_missing, mounted_type};
     use crate::io::Errno;
 
     fn refusal(path: &Path) -> String {
@@ -406,7 +410,7 @@ mod tests {
     fn mounts_are_found_in_the_kernels_table() {
         assert!(mounted_type(Path::new("/proc")).is_some());
         assert_eq!(mounted_type(Path::new("/proc/self")), None);
-        assert_eq!(escape("/a b\\c"), "/a\\040b\\134c");
+        assert_eq!(as_in_mountinfo("/a b\\c"), "/a\\040b\\134c");
     }
 
     #[test]

@@ -18,4 +18,5 @@ mod speed;
 #[path = "../support/mod.rs"]
 mod support;
 mod survival;
+mod transport;
 mod volumes;

@@ -15,4 +15,5 @@ pub mod mount;
 pub mod pattern;
 pub mod terminal;
 pub mod tools;
+pub mod transport;
 pub mod watchdog;

@@ -1,6 +1,6 @@
 //! A running `dmfs mount`, the command line against it, and what goes with them.
 
-use super::{loop_device, tools};
+use super::{loop_device, tools, transport};
 use rustix::fs::statx;
 use rustix::process::{Pid, Signal, kill_process};
 use std::ffi::OsStr;
@@ -82,8 +82,20 @@ impl Mount {
         mount
     }
 
-    /// Starts a daemon on this (unmounted) mount's folder and waits until it serves.
+    /// Starts a daemon on this (unmounted) mount's folder and waits until it serves; over the transport that the
+    /// test run is to use, where `words` choose none.
     pub fn run_daemon(&mut self, words: &[String]) {
+        let option = "--transport".to_owned();
+        match transport::chosen() {
+            Some(chosen) if !words.contains(&option) => {
+                let words = [words, &[option, chosen]].concat();
+                transport::with_rings(|| self.spawn_daemon(&words)).unwrap();
+            }
+            _ => self.spawn_daemon(words),
+        }
+    }
+
+    fn spawn_daemon(&mut self, words: &[String]) {
         let mut program = self.program("dmfs");
         let log = OpenOptions::new()
             .create(true)

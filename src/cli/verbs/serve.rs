@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use crate::cli::session::{Failure, Outcome, Session};
-use crate::control::protocol::mount::MountOptions;
+use crate::control::protocol::mount::{MountOptions, Transport};
 
 /// `mount [FILE] MOUNTPOINT`, `mount [FILE] MOUNTPOINT --concise DEVICES`
 pub fn mount(session: &mut Session<'_>, words: &[String]) -> Outcome {
@@ -27,6 +27,7 @@ pub fn mount(session: &mut Session<'_>, words: &[String]) -> Outcome {
         _ => return Err(Failure::new("dmfs: mount: expected [FILE] MOUNTPOINT")),
     };
     let options = &session.options;
+    let transport = options.transport.as_deref().map(transport).transpose()?;
     let mount = MountOptions {
         file,
         mountpoint: PathBuf::from(mountpoint),
@@ -35,11 +36,21 @@ pub fn mount(session: &mut Session<'_>, words: &[String]) -> Outcome {
         background: options.background,
         supervised: options.supervised,
         allow_other: options.allow_other,
+        transport,
         verbose: options.verbose,
     };
     session.flush();
     let serve = session.daemon.mount;
     serve(mount).map_err(|why| prefixed(&why))
+}
+
+fn transport(name: &str) -> Outcome<Transport> {
+    Transport::named(name).ok_or_else(|| {
+        let names = Transport::NAMES.join(", ");
+        Failure::new(format!(
+            "dmfs: option --transport: expected one of {names}, found '{name}'"
+        ))
+    })
 }
 
 /// `check FILE`

@@ -40,6 +40,7 @@ fn present(registry: &Registry) -> Config {
         .iter()
         .map(|(table, device)| spec(table.as_deref(), device, &names));
     Config {
+        transport: None,
         origin: "dump".into(),
         folder: "/".into(),
         supervised: false,

@@ -67,6 +67,7 @@ pub(super) fn examine<'t>(
         origin: report.origin().to_owned(),
         folder: folder.to_owned(),
         supervised: draft.supervised,
+        transport: draft.transport,
         files: files.collect(),
         devices,
     };

@@ -22,6 +22,7 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use crate::control::protocol::concise;
+use crate::control::protocol::mount::Transport;
 use crate::device::CachePolicy;
 use crate::table::RowSpec;
 use crate::target::{Access, TargetKind};
@@ -51,6 +52,8 @@ pub struct Config {
     pub folder: PathBuf,
     /// The mount is to outlive its daemon.
     pub supervised: bool,
+    /// How requests come in, where it is said.
+    pub transport: Option<Transport>,
     /// Backing files that are made where they are missing.
     pub files: Vec<FileSpec>,
     /// The devices, in the order in which they are made.

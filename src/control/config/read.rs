@@ -7,6 +7,7 @@ use super::place::{Letters, Literal};
 use super::report::Report;
 use crate::backing::parse_size;
 use crate::control::protocol::concise::ConciseDevice;
+use crate::control::protocol::mount::Transport;
 use crate::control::protocol::table_text::parse_lines;
 use crate::device::CachePolicy;
 use crate::table::RowSpec;
@@ -16,6 +17,7 @@ use crate::unit::{Bytes, Sector, Sectors};
 #[derive(Default)]
 pub(super) struct Draft<'t> {
     pub supervised: bool,
+    pub transport: Option<Transport>,
     pub files: Vec<DraftFile>,
     pub devices: Vec<DraftDevice<'t>>,
 }
@@ -72,7 +74,7 @@ struct Defaults {
     readonly: bool,
 }
 
-const ROOT_KEYS: &[&str] = &["defaults", "device", "file", "supervised"];
+const ROOT_KEYS: &[&str] = &["defaults", "device", "file", "supervised", "transport"];
 const DEFAULTS_KEYS: &[&str] = &["cache", "direct", "readonly"];
 const FILE_KEYS: &[&str] = &["path", "size"];
 const DEVICE_KEYS: &[&str] = &[
@@ -96,6 +98,7 @@ pub(super) fn read<'t>(text: &'t str, report: &mut Report<'t>) -> Draft<'t> {
     let defaults = root.defaults(report);
     let mut draft = Draft {
         supervised: root.flag("supervised", report).unwrap_or(false),
+        transport: root.transport(report),
         ..Draft::default()
     };
     for file in root.sections("file", report) {
@@ -167,6 +170,14 @@ impl<'d, 't> Section<'d, 't> {
             }
         }
         sections
+    }
+
+    fn transport(&self, report: &mut Report<'t>) -> Option<Transport> {
+        let names = Transport::NAMES.map(|name| format!("\"{name}\""));
+        let expected = format!("one of {}", names.join(", "));
+        let read = |value: &DeValue<'t>| value.as_str().and_then(Transport::named);
+        let (transport, _) = self.typed("transport", &expected, report, read)?;
+        Some(transport)
     }
 
     fn defaults(&self, report: &mut Report<'t>) -> Defaults {

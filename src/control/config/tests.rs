@@ -177,7 +177,7 @@ table = '''
 table = ""
 "#;
     let want = [
-        ":1: this file: unknown key 'colour': expected one of defaults, device, file, supervised",
+        ":1: this file: unknown key 'colour': expected one of defaults, device, file, supervised, transport",
         ":3: [defaults]: 'direct': expected true or false, found the text \"yes\"",
         ":4: [defaults]: unknown key 'raedonly': did you mean 'readonly'?",
         ":6: file no-such-folder/a.img: cannot be made: expected a folder FOLDER/no-such-folder",
@@ -644,6 +644,7 @@ fn any_config() -> impl Strategy<Value = Config> {
     )
         .prop_map(|(a, b, c, d, supervised)| Config {
             supervised,
+            transport: None,
             origin: String::new(),
             folder: "/".into(),
             files: Vec::new(),

@@ -153,6 +153,9 @@ pub struct MountInfo {
     /// How many devices there are.
     #[serde(default)]
     pub devices: u32,
+    /// How requests come in: `classic` or `io_uring`.
+    #[serde(default)]
+    pub transport: String,
     /// Whether the mount outlives its daemon.
     #[serde(default)]
     pub supervision: Supervision,

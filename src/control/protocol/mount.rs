@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+pub use crate::fs::Transport;
+
 /// The version of what a daemon leaves to its successor and of how it speaks with its supervisor. Another version is
 /// not taken over.
 pub const STATE_FORMAT: u32 = 1;
@@ -23,6 +25,8 @@ pub struct MountOptions {
     pub supervised: bool,
     /// Let other users use the mount.
     pub allow_other: bool,
+    /// How requests come in, where the command line says so.
+    pub transport: Option<Transport>,
     /// How often `-v` was given.
     pub verbose: u8,
 }

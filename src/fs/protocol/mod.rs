@@ -9,7 +9,7 @@ mod request;
 
 pub use answer::{Entries, attributes, entry, opened, sought, usage, written};
 pub use notice::Notice;
-pub use request::{Header, Operation, SetAttributes, WRITE_PREFIX, decode, split};
+pub use request::{HEADER_LEN, Header, Operation, SetAttributes, WRITE_PREFIX, decode, split};
 
 use std::time::Duration;
 

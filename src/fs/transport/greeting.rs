@@ -33,17 +33,20 @@ pub struct Agreed {
     pub passthrough: bool,
     /// The kernel can hand over again what was not answered.
     pub resend: bool,
+    /// Requests come through io_uring.
+    pub rings: bool,
 }
 
 /// Answers the kernel's first request on `connection`; with `writeback` the kernel shall hold back writes to cached
-/// files, where it can.
+/// files, with `rings` send requests through io_uring, where it can.
 ///
 /// # Errors
 /// Where the kernel is too old, and where the mount is gone already.
-pub fn greet(connection: OwnedFd, writeback: bool) -> io::Result<Agreed> {
+pub fn greet(connection: OwnedFd, writeback: bool, rings: bool) -> io::Result<Agreed> {
     let agreed = Arc::new(OnceLock::new());
     let greeter = Greeter {
         writeback,
+        rings,
         agreed: agreed.clone(),
     };
     // Who may enter the mount is the kernel's to decide, by `allow_other`; the library has no say beside it.
@@ -53,6 +56,7 @@ pub fn greet(connection: OwnedFd, writeback: bool) -> io::Result<Agreed> {
 
 struct Greeter {
     writeback: bool,
+    rings: bool,
     agreed: Arc<OnceLock<Agreed>>,
 }
 
@@ -64,7 +68,11 @@ impl Filesystem for Greeter {
             true => InitFlags::FUSE_WRITEBACK_CACHE,
             false => InitFlags::FUSE_PASSTHROUGH,
         };
-        let agreed = config.capabilities() & (WANTED | caching);
+        let rings = match self.rings {
+            true => InitFlags::FUSE_OVER_IO_URING,
+            false => InitFlags::empty(),
+        };
+        let agreed = config.capabilities() & (WANTED | caching | rings);
         config
             .add_capabilities(agreed)
             .map_err(|_| refused("capabilities"))?;
@@ -84,6 +92,7 @@ impl Filesystem for Greeter {
             writeback: agreed.contains(InitFlags::FUSE_WRITEBACK_CACHE),
             passthrough: agreed.contains(InitFlags::FUSE_PASSTHROUGH),
             resend: agreed.contains(InitFlags::FUSE_HAS_RESEND),
+            rings: agreed.contains(InitFlags::FUSE_OVER_IO_URING),
         });
         Ok(())
     }

@@ -1,32 +1,43 @@
 //! The answer to one request, which any thread can give at any later time.
 
-use std::ops::Range;
+use std::ops::{Deref, Range};
 
 use super::connection::Connection;
+use super::uring::{self, Slot};
 use crate::fs::scratch;
 use crate::io::{Errno, IoError, IoResult};
 use crate::sync::Arc;
 
 /// The right to answer a request, once. Dropped unused, as by a panic, it answers EIO: nobody waits for ever.
 #[must_use]
-pub struct Reply {
-    unique: u64,
-    /// `None` where it was answered.
-    to: Option<Arc<Connection>>,
+pub struct Reply(To);
+
+/// Where the answer goes.
+enum To {
+    /// Nowhere: it was given.
+    Nobody,
+    Connection(u64, Arc<Connection>),
+    Entry(Slot),
 }
 
 impl Reply {
     /// Will answer request `unique` that came from `connection`.
     pub fn new(unique: u64, connection: Arc<Connection>) -> Reply {
-        Reply {
-            unique,
-            to: Some(connection),
-        }
+        Reply(To::Connection(unique, connection))
+    }
+
+    /// Will answer the request in an entry of a ring.
+    pub fn into_entry(slot: Slot) -> Reply {
+        Reply(To::Entry(slot))
     }
 
     /// The request's number.
     pub fn unique(&self) -> u64 {
-        self.unique
+        match &self.0 {
+            To::Connection(unique, _) => *unique,
+            To::Entry(slot) => slot.unique(),
+            To::Nobody => 0,
+        }
     }
 
     /// True where another request waits for whoever has this one.
@@ -36,7 +47,11 @@ impl Reply {
 
     /// Says nothing: for requests that are not answered.
     pub fn none(mut self) {
-        self.to = None;
+        match std::mem::replace(&mut self.0, To::Nobody) {
+            To::Nobody | To::Connection(..) => {}
+            // What a ring brings is always answered: its entry comes back that way.
+            To::Entry(slot) => slot.answer(Ok(&[])),
+        }
     }
 
     /// Answers with a structure, or with nothing but success.
@@ -65,6 +80,23 @@ impl Reply {
         len: usize,
         work: impl FnOnce(&mut [u8]) -> Result<Range<usize>, IoError>,
     ) -> Result<(), Reply> {
+        if let To::Entry(slot) = &mut self.0
+            && let Some(memory) = slot.memory(len)
+        {
+            return match work(memory) {
+                Err(IoError::WOULD_WAIT) => Err(self),
+                Ok(range) => {
+                    if let To::Entry(slot) = self.take() {
+                        slot.answer_in_place(range);
+                    }
+                    Ok(())
+                }
+                Err(error) => {
+                    self.send(Err(error.errno()));
+                    Ok(())
+                }
+            };
+        }
         scratch::with(len, |memory| match work(memory) {
             Err(IoError::WOULD_WAIT) => Err(self),
             Ok(range) => {
@@ -78,15 +110,32 @@ impl Reply {
         })
     }
 
+    /// Keeps `data`, with which the request came, for as long as the answer is owed: where it lies if that is the
+    /// request's own memory, else as a copy.
+    pub fn keep(mut self, data: &[u8]) -> Kept {
+        match self.take() {
+            To::Entry(slot) => match slot.keep(data) {
+                Ok(kept) => Kept(Data::InPlace(kept)),
+                Err(slot) => Kept(Data::Copy(data.into(), Reply(To::Entry(slot)))),
+            },
+            to => Kept(Data::Copy(data.into(), Reply(to))),
+        }
+    }
+
+    fn take(&mut self) -> To {
+        std::mem::replace(&mut self.0, To::Nobody)
+    }
+
     #[inline]
     fn send(&mut self, result: Result<&[u8], Errno>) {
-        let Some(connection) = self.to.take() else {
-            return;
-        };
-        match connection.answer(self.unique, result) {
-            // Whoever asked was killed meanwhile, or the mount is gone.
-            Ok(()) | Err(Errno::NOENT | Errno::NODEV | Errno::CONNABORTED | Errno::PERM) => {}
-            Err(error) => log::warn!("answering the kernel: {error}"),
+        match self.take() {
+            To::Nobody => {}
+            To::Entry(slot) => slot.answer(result),
+            To::Connection(unique, connection) => match connection.answer(unique, result) {
+                // Whoever asked was killed meanwhile, or the mount is gone.
+                Ok(()) | Err(Errno::NOENT | Errno::NODEV | Errno::CONNABORTED | Errno::PERM) => {}
+                Err(error) => log::warn!("answering the kernel: {error}"),
+            },
         }
     }
 }
@@ -94,5 +143,34 @@ impl Reply {
 impl Drop for Reply {
     fn drop(&mut self) {
         self.send(Err(Errno::IO));
+    }
+}
+
+/// Data of a request, and the right to answer it.
+pub struct Kept(Data);
+
+enum Data {
+    Copy(Box<[u8]>, Reply),
+    InPlace(uring::Kept),
+}
+
+impl Kept {
+    /// The data is not needed any more.
+    pub fn into_reply(self) -> Reply {
+        match self.0 {
+            Data::Copy(_, reply) => reply,
+            Data::InPlace(kept) => Reply::into_entry(kept.into_slot()),
+        }
+    }
+}
+
+impl Deref for Kept {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        match &self.0 {
+            Data::Copy(data, _) => data,
+            Data::InPlace(kept) => kept,
+        }
     }
 }
