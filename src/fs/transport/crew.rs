@@ -16,6 +16,8 @@ use crate::sync::{AtomicBool, AtomicU64, AtomicUsize, Condvar, Mutex, Ordering};
 pub const MOST: usize = 4;
 /// One request in so many is looked behind, where requests are short.
 const SHORT_REQUESTS: u32 = 8;
+/// The same while everybody is on duty and there is enough to do.
+const SHORT_REQUESTS_AT_WORK: u32 = 64;
 /// From this length on, a look costs little beside the request.
 const LONG_REQUEST: usize = 64 << 10;
 /// Who has found nothing behind its requests so often goes off duty.
@@ -48,7 +50,8 @@ struct Progress(AtomicU64);
 /// What a worker remembers between requests.
 #[derive(Default)]
 pub struct Looks {
-    requests: u32,
+    /// Requests until the next look.
+    left: u32,
     quiet: u32,
 }
 
@@ -129,11 +132,11 @@ impl Crew {
             self.slow.store(false, Ordering::Relaxed);
             self.call();
         }
-        looks.requests += 1;
-        if looks.requests < SHORT_REQUESTS && len < LONG_REQUEST {
+        if looks.left > 0 && len < LONG_REQUEST {
+            looks.left -= 1;
             return;
         }
-        looks.requests = 0;
+        looks.left = SHORT_REQUESTS - 1;
         let on_duty = self.on_duty.load(Ordering::Relaxed);
         if !is_backlog() {
             looks.quiet += 1;
@@ -145,6 +148,8 @@ impl Crew {
             looks.quiet = 0;
             if on_duty < self.size {
                 self.change(on_duty, on_duty + 1);
+            } else {
+                looks.left = SHORT_REQUESTS_AT_WORK - 1;
             }
         }
     }
@@ -209,6 +214,7 @@ mod tests {
     fn a_backlog_calls_another_and_a_quiet_time_sends_it_off() {
         let crew = Crew::new(3);
         let mut first = Looks::default();
+        take(&crew, 0, 4096, &mut first, false);
         for _ in 1..SHORT_REQUESTS {
             take(&crew, 0, 4096, &mut first, true);
         }
