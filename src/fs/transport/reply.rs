@@ -42,7 +42,12 @@ impl Reply {
 
     /// True where another request waits for whoever has this one.
     pub fn keeps_others_waiting(&self) -> bool {
-        self.to.as_ref().is_some_and(|to| to.has_request())
+        match &self.0 {
+            To::Connection(_, connection) => connection.has_request(),
+            // Whoever comes next comes to the same thread, and may be there already.
+            To::Entry(_) => true,
+            To::Nobody => false,
+        }
     }
 
     /// Says nothing: for requests that are not answered.
