@@ -6,12 +6,16 @@
 
 mod announce;
 mod background;
+mod cgroup;
 pub mod connection;
+mod harden;
+mod heap;
 mod holders;
 mod notify;
 mod survival;
 mod takeover;
 mod upgrade;
+mod watchdog;
 
 use std::fs;
 use std::io;
@@ -37,10 +41,11 @@ use crate::control::state::{AttachedRecord, FilesRecord, MountRecord};
 use crate::control::{MountIdentity, Refusal, Registry, Surroundings};
 use crate::device::{CachePolicy, Change, Device, Directory};
 use crate::fs::{FsOptions, Mounted, Recalled};
-use crate::io::Errno;
+use crate::io::{Errno, aside};
 use crate::sync::{Arc, AtomicBool, OnceLock, Ordering};
 use crate::targets::KINDS;
 use crate::terminal::{Amount, Look, Progress};
+use harden::Hardening;
 use survival::{Inherited, Keeper, Link};
 
 /// How long a mount that is ended by force may take to let go.
@@ -90,15 +95,32 @@ pub fn mount(options: MountOptions) -> Result<(), String> {
         None => None,
     };
     let majors = Majors::choose();
-    let config = read_config(&options, majors)?;
+    let mut config = read_config(&options, majors)?;
     let wants_supervisor =
         options.supervised || config.as_ref().is_some_and(|config| config.supervised);
     if wants_supervisor && supervision.is_none() {
         drop(config);
         return survival::supervise();
     }
+    let harden = options.harden || config.as_ref().is_some_and(|config| config.harden);
+    if options.harden {
+        let devices = config.iter_mut().flat_map(|config| &mut config.devices);
+        devices.for_each(|device| device.direct = true);
+    }
     let made = make_mountpoint(&options.mountpoint)?;
-    let result = serve(&options, majors, config, (supervision, made.is_some()));
+    let hardening = Hardening::default();
+    if harden {
+        // Before any thread is started and any buffer allocated.
+        hardening.harden_process();
+    }
+    let hardened = (harden, hardening);
+    let result = serve(
+        &options,
+        majors,
+        config,
+        (supervision, made.is_some()),
+        hardened,
+    );
     if let Some(made) = made {
         // What somebody put there meanwhile stays.
         let _ = fs::remove_dir(made);
@@ -160,6 +182,7 @@ fn serve(
     majors: Majors,
     config: Option<Config>,
     (link, made): (Option<Link>, bool),
+    (harden, hardening): (bool, Hardening),
 ) -> Result<(), String> {
     let registry = Registry::new(KINDS, majors.mapped, BackingStore::new(majors.files));
     let policy = cache_policy(options)?;
@@ -178,6 +201,7 @@ fn serve(
     let mounted = crate::fs::serve(registry.clone(), &options.mountpoint, &fs_options)
         .map_err(|error| error.to_string())?;
     let mut daemon = Daemon::new(registry, mounted);
+    (daemon.harden, daemon.hardening) = (harden, Arc::new(hardening));
     let identity = daemon.identify()?;
     if let Some(link) = link {
         let files = FilesRecord {
@@ -196,6 +220,7 @@ fn serve(
             mapped_major: majors.mapped,
             files_major: majors.files,
             cache: options.cache.clone(),
+            harden,
             files,
         };
         daemon.begin_keeping(link, record)?;
@@ -270,6 +295,9 @@ struct Daemon {
     info: OnceLock<MountInfo>,
     /// Another program is to go on where this one ends.
     hands_over: AtomicBool,
+    /// Hardened from the start.
+    harden: bool,
+    hardening: Arc<Hardening>,
     /// What makes room for the end.
     before_end: OnceLock<Box<dyn Fn() + Send + Sync>>,
 }
@@ -283,6 +311,8 @@ impl Daemon {
             keeper: None,
             info: OnceLock::new(),
             hands_over: AtomicBool::new(false),
+            harden: false,
+            hardening: Arc::default(),
             before_end: OnceLock::new(),
         }
     }
@@ -326,6 +356,7 @@ impl Daemon {
     ) -> Result<Server, String> {
         self.registry.set_mount(identity.clone());
         self.surround();
+        self.prepare_for_loops(identity.st_dev, self.harden);
         if let Some(policy) = cache_policy(options)? {
             self.mounted
                 .offers(policy)
@@ -392,6 +423,16 @@ impl Daemon {
         })
     }
 
+    /// A loop device over one of our files hardens the mount; one that shall be hard is from the start.
+    fn prepare_for_loops(&self, st_dev: u64, now: bool) {
+        if now {
+            self.hardening.watch(&self.mounted, st_dev);
+        }
+        let (hardening, mounted) = (self.hardening.clone(), self.mounted.clone());
+        self.loops
+            .before_attach(move || hardening.at_attach(&mounted, st_dev));
+    }
+
     /// Serving has ended. Where the mount is still there, nobody has unmounted it: its connection was cut. It is
     /// taken away, for it answers nobody.
     fn check_unmounted(&self, identity: &MountIdentity) -> Result<(), String> {
@@ -403,6 +444,11 @@ impl Daemon {
             Ok(()) => String::new(),
             Err(error) => format!("; {error}"),
         };
+        if let Some(report) = self.hardening.report() {
+            return Err(format!(
+                "{shown}: the watchdog cut the connection: {report}{left}"
+            ));
+        }
         Err(format!(
             "{shown}: the connection to the kernel was cut ({}/{}/abort, or `umount -f` of a mount in use): \
              whoever uses the mount gets ENOTCONN; what was written is flushed{left}",
@@ -414,12 +460,13 @@ impl Daemon {
     fn identify(&self) -> Result<MountIdentity, String> {
         use std::os::unix::fs::MetadataExt;
         let path = self.mounted.mountpoint().to_path_buf();
-        let metadata =
-            fs::metadata(&path).map_err(|error| format!("{}: {error}", path.display()))?;
-        Ok(MountIdentity {
-            path,
-            st_dev: metadata.dev(),
-        })
+        let asked = path.clone();
+        // Answered by our own workers.
+        let st_dev = aside(move || fs::metadata(asked).map(|about| about.dev()))
+            .map_err(io::Error::from)
+            .and_then(|answer| answer)
+            .map_err(|error| format!("{}: {error}", path.display()))?;
+        Ok(MountIdentity { path, st_dev })
     }
 
     fn open_socket(self: &Arc<Self>, identity: &MountIdentity) -> Result<Server, String> {
@@ -454,7 +501,9 @@ impl Daemon {
         let mount = Mount::new(
             self.registry.clone(),
             self.loops.clone(),
-            OpenOptions::default(),
+            OpenOptions {
+                direct: self.harden,
+            },
             self.clone(),
         );
         let started = server.start(Arc::new(mount));

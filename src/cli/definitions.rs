@@ -188,6 +188,11 @@ pub const OPTIONS: &[OptionDef] = &[
         &[],
         "leave the terminal once the mount stands",
     )),
+    own(flag(
+        "harden",
+        &[],
+        "keep clear of deadlocks when memory is short",
+    )),
     own(flag("json", &[], "print JSON")),
     own(flag(
         "lazy",
@@ -626,6 +631,7 @@ pub const VERBS: &[VerbDef] = &[
             "cache",
             "concise",
             "allow-other",
+            "harden",
             "supervised",
             "transport",
         ],

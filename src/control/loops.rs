@@ -11,8 +11,8 @@ use super::{Refusal, Registry};
 use crate::backing::BackingError;
 use crate::backing::loop_device::{self, AttachOptions, Detached};
 use crate::device::{Change, Device, Directory};
-use crate::io::{BlockDev, Errno};
-use crate::sync::{Arc, Mutex};
+use crate::io::{BlockDev, Errno, aside};
+use crate::sync::{Arc, Mutex, OnceLock};
 
 /// Where a link to an attached loop device is made.
 const LINK_FOLDER: &str = "/dev/mapper";
@@ -21,6 +21,7 @@ const LINK_FOLDER: &str = "/dev/mapper";
 pub struct Loops {
     registry: Arc<Registry>,
     attached: Mutex<Vec<Attached>>,
+    before_attach: OnceLock<Box<dyn Fn() + Send + Sync>>,
 }
 
 /// A loop device over a device's file.
@@ -39,6 +40,7 @@ impl Loops {
         Loops {
             registry,
             attached: Mutex::new(Vec::new()),
+            before_attach: OnceLock::new(),
         }
     }
 
@@ -60,6 +62,11 @@ impl Loops {
         };
         self.registry
             .note_loops(attached.iter().map(record).collect());
+    }
+
+    /// What is done before a loop device is attached: the kernel writes back through us from then on.
+    pub fn before_attach(&self, prepare: impl Fn() + Send + Sync + 'static) {
+        let _ = self.before_attach.set(Box::new(prepare));
     }
 
     /// Attaches a loop device with direct I/O and the device's own block size.
@@ -90,11 +97,15 @@ impl Loops {
             autoclear: false,
             block_size: device.limits().logical_block_size,
         };
+        if let Some(prepare) = self.before_attach.get() {
+            prepare();
+        }
         let file = mount.path.join(device.name());
-        let path = loop_device::attach(&file, &options)
-            .map_err(refuse)?
-            .path()
-            .to_path_buf();
+        // What the kernel does with a loop device asks us about our file.
+        let path = self_serving(move || {
+            loop_device::attach(&file, &options).map(|attached| attached.path().to_path_buf())
+        })
+        .map_err(refuse)?;
         let link = match link {
             true => match make_link(&device.name(), &path) {
                 Ok(link) => Some(link),
@@ -139,7 +150,7 @@ impl Loops {
                 &path,
             ));
         }
-        loop_device::detach(&attached[index].device).map_err(refuse)?;
+        detach(&attached[index].device).map_err(refuse)?;
         remove_link(&attached.swap_remove(index));
         self.note(&attached);
         Ok(())
@@ -185,7 +196,8 @@ impl Loops {
                     .ok();
             }
             Change::Changed { .. } => {
-                if let Err(error) = loop_device::set_capacity(&found.device) {
+                let path = found.device.clone();
+                if let Err(error) = self_serving(move || loop_device::set_capacity(&path)) {
                     log::warn!("cannot resize {}: {error}", found.device.display());
                 }
             }
@@ -205,7 +217,7 @@ impl Loops {
     }
 
     fn let_go(&self, path: &Path) {
-        match loop_device::detach(path) {
+        match detach(path) {
             Ok(Detached::Now) => {}
             Ok(Detached::WhenClosed) => {
                 log::info!("{} goes when its last user does", path.display())
@@ -213,6 +225,21 @@ impl Loops {
             Err(error) => log::warn!("cannot detach {}: {error}", path.display()),
         }
     }
+}
+
+/// Does what the kernel answers through this process.
+fn self_serving<R: Send + 'static>(
+    work: impl FnOnce() -> Result<R, BackingError> + Send + 'static,
+) -> Result<R, BackingError> {
+    aside(work).unwrap_or_else(|errno| {
+        let message = format!("no thread for it: {errno}");
+        Err(BackingError { errno, message })
+    })
+}
+
+fn detach(path: &Path) -> Result<Detached, BackingError> {
+    let path = path.to_owned();
+    self_serving(move || loop_device::detach(&path))
 }
 
 fn refuse(error: BackingError) -> Refusal {

@@ -1,9 +1,8 @@
-//! The kernel's side of a mount: its folder among the FUSE connections, which tells how many requests wait and
-//! can cut the connection (Documentation/filesystems/fuse.rst, "FUSE control filesystem").
+//! The kernel's side of a mount, which can be cut (Documentation/filesystems/fuse.rst, "FUSE control filesystem").
 
 use std::fs::{self, File};
 use std::io::{self, Write};
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::path::Path;
 
 use rustix::fs::{Mode, OFlags, major, minor, open, openat};
@@ -19,7 +18,6 @@ pub const FOLDER: &str = "/sys/fs/fuse/connections";
 pub struct Connection {
     number: u32,
     abort: File,
-    waiting: File,
 }
 
 impl Connection {
@@ -37,7 +35,6 @@ impl Connection {
             Ok(Connection {
                 number,
                 abort: inside(folder, "abort", OFlags::WRONLY)?,
-                waiting: inside(folder, "waiting", OFlags::RDONLY)?,
             })
         };
         let folder = open(FOLDER, OFlags::PATH | OFlags::CLOEXEC, Mode::empty());
@@ -61,21 +58,6 @@ impl Connection {
     /// What the kernel says.
     pub fn cut(&self) -> io::Result<()> {
         (&self.abort).write_all(b"1")
-    }
-
-    /// How many requests the kernel has handed over, or would like to, and that are not answered.
-    ///
-    /// # Errors
-    /// ENOENT or the like once the connection is gone.
-    pub fn waiting(&self) -> io::Result<u64> {
-        // Read anew from the start each time, into memory that is there: this must work when there is no more.
-        let mut text = [0; 24];
-        let n = rustix::io::pread(self.waiting.as_fd(), &mut text, 0)?;
-        let digits = text.get(..n).unwrap_or_default();
-        let digits = digits.iter().take_while(|byte| byte.is_ascii_digit());
-        Ok(digits.fold(0, |number, digit| {
-            number * 10 + u64::from(digit.wrapping_sub(b'0'))
-        }))
     }
 }
 

@@ -2,25 +2,49 @@
 
 use std::fs;
 use std::path::Path;
+use std::sync::mpsc::channel;
+use std::thread;
+use std::time::{Duration, Instant};
 
-/// Who uses something below `mountpoint`, for people: at most ten.
+/// More are not named.
+const MOST: usize = 10;
+/// Looking at a process can hang while it waits for us: it holds locks over that (the kernel's exec_update_lock,
+/// the lock of its memory map).
+const PATIENCE: Duration = Duration::from_secs(3);
+
+/// Who uses something below `mountpoint`, for people: at most ten, and those that are found soon.
 pub fn of(mountpoint: &Path) -> Vec<String> {
-    let mut holders: Vec<String> = entries("/proc")
-        .filter_map(|process| {
-            let pid: u32 = process.file_name()?.to_str()?.parse().ok()?;
-            let uses = pid != std::process::id() && uses(&process, mountpoint);
-            uses.then(|| format!("{} (pid {pid})", command(&process)))
-        })
-        .collect();
-    holders.extend(entries("/sys/block").filter_map(|device| {
+    let (found, holders) = channel();
+    let mountpoint = mountpoint.to_owned();
+    let search = move || {
+        // It ends where nobody listens any more.
+        let _ = all(&mountpoint).try_for_each(|holder| found.send(holder));
+    };
+    if let Err(error) = thread::Builder::new().name("holders".into()).spawn(search) {
+        log::warn!("who holds the mount cannot be found: {error}");
+    }
+    let deadline = Instant::now() + PATIENCE;
+    let next = || {
+        let left = deadline.saturating_duration_since(Instant::now());
+        holders.recv_timeout(left).ok()
+    };
+    std::iter::from_fn(next).take(MOST).collect()
+}
+
+fn all(mountpoint: &Path) -> impl Iterator<Item = String> {
+    let loops = entries("/sys/block").filter_map(move |device| {
         let file = fs::read_to_string(device.join("loop/backing_file")).ok()?;
         let name = device.file_name()?.to_string_lossy().into_owned();
         Path::new(file.trim_end())
             .starts_with(mountpoint)
             .then(|| format!("/dev/{name}"))
-    }));
-    holders.truncate(10);
-    holders
+    });
+    let processes = entries("/proc").filter_map(move |process| {
+        let pid: u32 = process.file_name()?.to_str()?.parse().ok()?;
+        let uses = pid != std::process::id() && uses(&process, mountpoint);
+        uses.then(|| format!("{} (pid {pid})", command(&process)))
+    });
+    loops.chain(processes)
 }
 
 fn entries(folder: &str) -> impl Iterator<Item = std::path::PathBuf> {

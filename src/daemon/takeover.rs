@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::thread;
 
 use super::Daemon;
+use super::harden::Hardening;
 use super::survival::{Keeper, Left, Link};
 use crate::backing::BackingStore;
 use crate::control::protocol::socket_path;
@@ -30,6 +31,11 @@ pub fn take_over(link: Link, restarts: u32, left: Left) -> Result<(), String> {
     } = left;
     let mount = replay.mount.clone();
     let mount = mount.ok_or("the state of the mount does not say which it is")?;
+    let hardening = Hardening::default();
+    let harden = mount.harden || !replay.loops.is_empty();
+    if harden {
+        hardening.harden_process();
+    }
     let identity = MountIdentity {
         path: PathBuf::from(&mount.mountpoint),
         st_dev: mount.st_dev,
@@ -73,9 +79,11 @@ pub fn take_over(link: Link, restarts: u32, left: Left) -> Result<(), String> {
         .map_err(|error| error.to_string())?;
     let mut daemon = Daemon::new(registry, mounted);
     daemon.keeper = Some(keeper);
+    (daemon.harden, daemon.hardening) = (mount.harden, Arc::new(hardening));
     daemon.loops.restore(&replay.loops);
     let daemon = Arc::new(daemon);
     daemon.surround();
+    daemon.prepare_for_loops(identity.st_dev, harden);
     let path = socket_path::socket_path(&socket_path::socket_folder(), &identity.path);
     let server = Server::adopt(socket, &path);
     let ready = daemon

@@ -40,7 +40,7 @@ use std::time::{Duration, Instant};
 use rustix::fs::{AtFlags, CWD, StatxFlags, statx};
 
 use crate::device::{CachePolicy, Change, Device, Directory};
-use crate::io::{DiskQueue, Errno, WaitingRoom};
+use crate::io::{DiskQueue, Errno, WaitingRoom, aside};
 use crate::sync::{Arc, Condvar, Mutex, Ordering};
 use dispatch::Dispatch;
 use front::Front;
@@ -62,6 +62,7 @@ pub struct Mounted {
     connection: Arc<Connection>,
     connections: Vec<Arc<Connection>>,
     dispatch: Arc<Dispatch>,
+    room: Arc<WaitingRoom>,
     mountpoint: PathBuf,
     agreed: Agreed,
     /// The mount is to outlive this process.
@@ -228,7 +229,7 @@ fn start(
     let around = agreed.passthrough.then(|| connection.clone());
     let queued = Queued::new(front.clone(), queue);
     let room = Arc::new(room);
-    let dispatch = Arc::new(Dispatch::new(front.clone(), room, queued, around));
+    let dispatch = Arc::new(Dispatch::new(front.clone(), room.clone(), queued, around));
     let serving = transport::start(&connections, &dispatch, offer)
         .map_err(|error| failed("starting a worker", &error))?;
     let transport = serving.transport();
@@ -247,6 +248,7 @@ fn start(
         connection,
         connections,
         dispatch,
+        room,
         mountpoint: mountpoint.to_owned(),
         agreed,
         outlives,
@@ -373,14 +375,18 @@ impl Mounted {
     /// asynchronous I/O does not, so we want to know it. Where the kernel holds back writes it takes the length for
     /// its own, and does not ask at all: it has to be told, and gets the device's length for an answer.
     fn have_size_seen(&self, name: &str, size: u64) {
-        let file = self.mountpoint.join(name);
-        if self.agreed.writeback {
+        let (file, tells) = (self.mountpoint.join(name), self.agreed.writeback);
+        let seen = file.clone();
+        let tell = move || {
             let told = OpenOptions::new().write(true).open(&file);
             if let Err(error) = told.and_then(|file| file.set_len(size)) {
-                log::debug!("{name}: length of {size} bytes: {error}");
+                log::debug!("{}: length of {size} bytes: {error}", file.display());
             }
+        };
+        if tells && let Err(error) = aside(tell) {
+            log::debug!("{}: no thread to tell its length: {error}", seen.display());
         }
-        let _ = statx(CWD, &file, AtFlags::STATX_FORCE_SYNC, StatxFlags::SIZE);
+        ask_kernel(seen, StatxFlags::SIZE);
     }
 
     /// Has the kernel send what was written to the device's file and is cached, and forget what was read.
@@ -436,12 +442,7 @@ impl Mounted {
     /// all: the kernel tells of a close only after the process has gone on.
     pub fn settle(&self) {
         if !self.has_ended() {
-            let _ = statx(
-                CWD,
-                &self.mountpoint,
-                AtFlags::STATX_FORCE_SYNC,
-                StatxFlags::MTIME,
-            );
+            ask_kernel(self.mountpoint.clone(), StatxFlags::MTIME);
         }
     }
 
@@ -454,6 +455,14 @@ impl Mounted {
             return Ok(());
         }
         mount::unmount_fuse(&self.mountpoint, lazy)
+    }
+
+    /// Has `count` threads ready for requests that wait, so that none has to be made when there is no memory for it.
+    ///
+    /// # Errors
+    /// Where they cannot all be started.
+    pub fn keep_ready(&self, count: usize) -> std::io::Result<()> {
+        self.room.keep(count)
     }
 
     /// Takes the mount out of the tree of files after its connection was cut: serving has ended, and what is left
@@ -497,6 +506,13 @@ impl Mounted {
         }
         true
     }
+}
+
+/// Has the kernel ask us for an attribute of a file of ours.
+fn ask_kernel(path: PathBuf, what: StatxFlags) {
+    let ask = move || statx(CWD, &path, AtFlags::STATX_FORCE_SYNC, what).map(|_| ());
+    // Whatever it is, the kernel has asked, or nobody is there to be asked.
+    let _ = aside(ask);
 }
 
 impl Drop for Mounted {

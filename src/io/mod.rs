@@ -4,6 +4,7 @@
 //! buffers, answered before the call returns. Requests in flight together have no order; a flush makes
 //! durable every write completed before it was submitted.
 
+mod aside;
 mod buffer;
 mod dev_ref;
 mod disk_queue;
@@ -21,6 +22,7 @@ mod request;
 mod stopwatch;
 mod waiting_room;
 
+pub use aside::aside;
 pub use buffer::{Buffer, Piece, ReadBuf, WriteBuf};
 pub use dev_ref::{DevRef, DeviceNumber, OpenDevice};
 pub use disk_queue::{DiskQueue, Done, OwnRing};

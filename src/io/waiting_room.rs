@@ -27,6 +27,8 @@ struct Shared {
     state: Mutex<State>,
     /// There is a job, or the room is closing.
     called: Condvar,
+    /// More threads are called for, or the room is closing.
+    more: Condvar,
     /// A thread ended while the room is closing.
     ended: Condvar,
 }
@@ -35,6 +37,12 @@ struct Shared {
 struct State {
     queue: VecDeque<Job>,
     threads: usize,
+    /// Threads that stay without work.
+    kept: usize,
+    /// A thread starts the others.
+    has_starter: bool,
+    /// More threads are called for.
+    more: bool,
     idle: usize,
     closing: bool,
 }
@@ -51,9 +59,11 @@ impl WaitingRoom {
             idle_time,
             state: Mutex::new(State {
                 threads: 1,
+                kept: 1,
                 ..State::default()
             }),
             called: Condvar::new(),
+            more: Condvar::new(),
             ended: Condvar::new(),
         }));
         room.0.clone().spawn()?;
@@ -68,6 +78,11 @@ impl WaitingRoom {
             state.queue.push_back(job);
             if state.queue.len() <= state.idle || state.threads >= shared.max_threads {
                 shared.called.notify_one();
+                return;
+            }
+            if state.has_starter && !state.closing {
+                state.more = true;
+                shared.more.notify_one();
                 return;
             }
             state.threads += 1;
@@ -88,6 +103,37 @@ impl WaitingRoom {
             }
             shared.ended.notify_all();
         }
+    }
+
+    /// Has at least `count` threads from now on, with or without work, and further ones started by a thread of its
+    /// own: whoever brings work then needs no memory for a thread, nor waits for it.
+    ///
+    /// # Errors
+    /// What the system says where it cannot start them all; those that there are stay.
+    pub fn keep(&self, count: usize) -> io::Result<()> {
+        let count = count.min(self.0.max_threads);
+        loop {
+            {
+                let mut state = self.0.state.lock();
+                state.kept = state.kept.max(count);
+                if state.closing || state.threads >= count {
+                    break;
+                }
+                state.threads += 1;
+            }
+            if let Err(error) = self.0.clone().spawn() {
+                self.0.state.lock().threads -= 1;
+                return Err(error);
+            }
+        }
+        let mut state = self.0.state.lock();
+        if state.has_starter || state.closing {
+            return Ok(());
+        }
+        let shared = self.0.clone();
+        spawn_thread(&self.0.name, STACK, move || shared.start_threads())?;
+        state.has_starter = true;
+        Ok(())
     }
 
     /// Waits until all work is done and all threads have ended; false where that takes longer than `patience`.
@@ -123,10 +169,38 @@ impl Shared {
         spawn_thread(&self.name, STACK, move || shared.run())
     }
 
+    /// Starts threads as they are called for, until the room closes.
+    fn start_threads(self: Arc<Shared>) {
+        let mut state = self.state.lock();
+        loop {
+            // Work that came in while the last one was started calls for another.
+            let is_called = state.more || state.queue.len() > state.idle;
+            state.more = false;
+            if !is_called || state.queue.is_empty() || state.threads >= self.max_threads {
+                if state.closing {
+                    return;
+                }
+                self.more.wait(&mut state);
+                continue;
+            }
+            state.threads += 1;
+            drop(state);
+            let started = self.clone().spawn();
+            state = self.state.lock();
+            if let Err(error) = started {
+                log::warn!("{}: no new thread, work queues: {error}", self.name);
+                state.threads -= 1;
+                self.ended.notify_all();
+                self.more.wait(&mut state);
+            }
+        }
+    }
+
     fn close(&self) -> MutexGuard<'_, State> {
         let mut state = self.state.lock();
         state.closing = true;
         self.called.notify_all();
+        self.more.notify_all();
         state
     }
 
@@ -144,7 +218,7 @@ impl Shared {
             if let Some(job) = state.queue.pop_front() {
                 return Some(job);
             }
-            if state.closing || (timed_out && state.threads > 1) {
+            if state.closing || (timed_out && state.threads > state.kept) {
                 state.threads -= 1;
                 self.ended.notify_all();
                 return None;

@@ -8,6 +8,7 @@ mod cache;
 mod faults;
 mod files;
 mod fio;
+mod harden;
 mod life;
 mod links;
 mod model;

@@ -3,7 +3,7 @@
 use super::mount::Mount;
 use dmfs::control::protocol::dm_ioctl::payload::{self, TargetSpec};
 use dmfs::control::protocol::dm_ioctl::{Command, Flags, Header};
-use dmfs::control::protocol::frame::{self, Kind, Reply, Request};
+use dmfs::control::protocol::frame::{self, FrameError, Kind, Reply, Request};
 use dmfs::control::protocol::json::{self, JsonReply, JsonRequest, MountInfo};
 use dmfs::control::protocol::socket_path::{folder_for, socket_path};
 use std::os::unix::net::UnixStream;
@@ -109,6 +109,22 @@ impl Control {
         };
         let reply = self.transact(command, &header, payload);
         assert_eq!(reply.errno, 0, "{command:?} {name}: {:?}", reply.detail);
+    }
+
+    /// Asks to remove a device that is in use; an error where nobody answers.
+    pub fn try_remove(&mut self, name: &str) -> Result<i32, FrameError> {
+        let mut header = Header {
+            name: name.to_owned(),
+            ..Header::default()
+        };
+        header.data_size = 1 << 14;
+        let request = Request {
+            kind: Kind::Ioctl,
+            command: Command::DevRemove.number(),
+            payload: header.with_payload(&[]),
+        };
+        frame::write_request(&mut self.stream, &request)?;
+        frame::read_reply(&mut self.stream).map(|reply| reply.errno)
     }
 
     /// Sends a message to the target at `sector`.

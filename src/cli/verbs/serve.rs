@@ -37,6 +37,7 @@ pub fn mount(session: &mut Session<'_>, words: &[String]) -> Outcome {
         supervised: options.supervised,
         allow_other: options.allow_other,
         transport,
+        harden: options.harden,
         verbose: options.verbose,
     };
     session.flush();

@@ -44,6 +44,7 @@ fn present(registry: &Registry) -> Config {
         origin: "dump".into(),
         folder: "/".into(),
         supervised: false,
+        harden: false,
         files: Vec::new(),
         devices: devices.collect(),
     }

@@ -68,6 +68,7 @@ pub(super) fn examine<'t>(
         folder: folder.to_owned(),
         supervised: draft.supervised,
         transport: draft.transport,
+        harden: draft.harden,
         files: files.collect(),
         devices,
     };

@@ -54,6 +54,8 @@ pub struct Config {
     pub supervised: bool,
     /// How requests come in, where it is said.
     pub transport: Option<Transport>,
+    /// Whether the mount keeps clear of deadlocks when memory is short.
+    pub harden: bool,
     /// Backing files that are made where they are missing.
     pub files: Vec<FileSpec>,
     /// The devices, in the order in which they are made.

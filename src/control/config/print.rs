@@ -17,19 +17,22 @@ impl Config {
         if self.supervised {
             entry(&mut toml, "supervised", "true");
         }
+        if self.harden {
+            entry(&mut toml, "harden", "true");
+        }
         for file in &self.files {
             section(&mut toml, "file");
             entry(&mut toml, "path", &quoted(&file.path.to_string_lossy()));
             entry(&mut toml, "size", &quoted(&file.size.to_string()));
         }
         for device in &self.devices {
-            write_device(&mut toml, device);
+            write_device(&mut toml, device, self.harden);
         }
         toml
     }
 }
 
-fn write_device(toml: &mut String, device: &DeviceSpec) {
+fn write_device(toml: &mut String, device: &DeviceSpec, is_direct_unsaid: bool) {
     section(toml, "device");
     entry(toml, "name", &quoted(&device.name));
     if !device.uuid.is_empty() {
@@ -41,8 +44,8 @@ fn write_device(toml: &mut String, device: &DeviceSpec) {
     if device.access == Access::ReadOnly {
         entry(toml, "readonly", "true");
     }
-    if device.direct {
-        entry(toml, "direct", "true");
+    if device.direct != is_direct_unsaid {
+        entry(toml, "direct", &device.direct.to_string());
     }
     if let Some(policy) = device.cache {
         entry(toml, "cache", &quoted(policy.word()));

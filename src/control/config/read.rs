@@ -18,6 +18,7 @@ use crate::unit::{Bytes, Sector, Sectors};
 pub(super) struct Draft<'t> {
     pub supervised: bool,
     pub transport: Option<Transport>,
+    pub harden: bool,
     pub files: Vec<DraftFile>,
     pub devices: Vec<DraftDevice<'t>>,
 }
@@ -74,7 +75,14 @@ struct Defaults {
     readonly: bool,
 }
 
-const ROOT_KEYS: &[&str] = &["defaults", "device", "file", "supervised", "transport"];
+const ROOT_KEYS: &[&str] = &[
+    "defaults",
+    "device",
+    "file",
+    "harden",
+    "supervised",
+    "transport",
+];
 const DEFAULTS_KEYS: &[&str] = &["cache", "direct", "readonly"];
 const FILE_KEYS: &[&str] = &["path", "size"];
 const DEVICE_KEYS: &[&str] = &[
@@ -95,10 +103,12 @@ pub(super) fn read<'t>(text: &'t str, report: &mut Report<'t>) -> Draft<'t> {
         table: root.get_ref(),
     };
     root.refuse_unknown(ROOT_KEYS, report);
-    let defaults = root.defaults(report);
+    let harden = root.flag("harden", report).unwrap_or(false);
+    let defaults = root.defaults(harden, report);
     let mut draft = Draft {
         supervised: root.flag("supervised", report).unwrap_or(false),
         transport: root.transport(report),
+        harden,
         ..Draft::default()
     };
     for file in root.sections("file", report) {
@@ -180,9 +190,14 @@ impl<'d, 't> Section<'d, 't> {
         Some(transport)
     }
 
-    fn defaults(&self, report: &mut Report<'t>) -> Defaults {
+    /// What devices are where they do not say otherwise; a hardened mount goes around the page cache.
+    fn defaults(&self, harden: bool, report: &mut Report<'t>) -> Defaults {
+        let unsaid = Defaults {
+            direct: harden,
+            ..Defaults::default()
+        };
         let Some(value) = self.table.get("defaults") else {
-            return Defaults::default();
+            return unsaid;
         };
         let offset = value.span().start;
         let Some(table) = value.get_ref().as_table() else {
@@ -191,7 +206,7 @@ impl<'d, 't> Section<'d, 't> {
                 found(value)
             );
             report.at(Some(offset), message);
-            return Defaults::default();
+            return unsaid;
         };
         let section = Section {
             title: "[defaults]".into(),
@@ -202,7 +217,7 @@ impl<'d, 't> Section<'d, 't> {
         section.refuse_unknown(DEFAULTS_KEYS, report);
         Defaults {
             cache: section.policy("cache", report),
-            direct: section.flag("direct", report).unwrap_or(false),
+            direct: section.flag("direct", report).unwrap_or(unsaid.direct),
             readonly: section.flag("readonly", report).unwrap_or(false),
         }
     }

@@ -177,7 +177,7 @@ table = '''
 table = ""
 "#;
     let want = [
-        ":1: this file: unknown key 'colour': expected one of defaults, device, file, supervised, transport",
+        ":1: this file: unknown key 'colour': expected one of defaults, device, file, harden, supervised, transport",
         ":3: [defaults]: 'direct': expected true or false, found the text \"yes\"",
         ":4: [defaults]: unknown key 'raedonly': did you mean 'readonly'?",
         ":6: file no-such-folder/a.img: cannot be made: expected a folder FOLDER/no-such-folder",
@@ -640,11 +640,12 @@ fn any_config() -> impl Strategy<Value = Config> {
         any_device(1),
         any_device(2),
         any_device(3),
-        any::<bool>(),
+        any::<[bool; 2]>(),
     )
-        .prop_map(|(a, b, c, d, supervised)| Config {
+        .prop_map(|(a, b, c, d, [supervised, harden])| Config {
             supervised,
             transport: None,
+            harden,
             origin: String::new(),
             folder: "/".into(),
             files: Vec::new(),

@@ -27,6 +27,8 @@ pub struct MountOptions {
     pub allow_other: bool,
     /// How requests come in, where the command line says so.
     pub transport: Option<Transport>,
+    /// Keep clear of deadlocks when memory is short.
+    pub harden: bool,
     /// How often `-v` was given.
     pub verbose: u8,
 }

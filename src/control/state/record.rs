@@ -55,6 +55,9 @@ pub struct MountRecord {
     pub files_major: u32,
     /// Cache policy of devices that are made without one.
     pub cache: Option<String>,
+    /// Hardened from the start.
+    #[serde(default)]
+    pub harden: bool,
     /// How the files look.
     pub files: FilesRecord,
 }

@@ -91,3 +91,22 @@ fn work_after_the_end_is_carried_out() {
     receiver.recv().unwrap();
     assert!(room.shut_down(LONG));
 }
+
+#[test]
+fn a_room_that_keeps_threads_has_them_ready_and_grows_all_the_same() {
+    let room = WaitingRoom::new("kept", 8, Duration::from_millis(1)).unwrap();
+    room.keep(3).unwrap();
+    room.keep(2).unwrap();
+    assert_eq!(room.threads(), 3);
+    std::thread::sleep(Duration::from_millis(20));
+    assert_eq!(room.threads(), 3);
+    // As many at a time as the room may have threads, each waiting for all others.
+    let together = std::sync::Arc::new(std::sync::Barrier::new(8));
+    for _ in 0..8 {
+        let together = together.clone();
+        room.submit(Box::new(move || {
+            together.wait();
+        }));
+    }
+    assert!(room.shut_down(Duration::from_secs(10)));
+}

@@ -2,6 +2,7 @@
 
 use super::Ledger;
 use crate::files::wait_until;
+use crate::support::control::Control;
 use crate::support::loop_device::LoopDevice;
 use crate::support::mount::{Mount, is_mounted, new_folder};
 use crate::support::tools::{self, command, word};
@@ -284,4 +285,33 @@ fn a_second_daemon_on_one_image_is_refused_and_comes_in_when_the_first_has_died(
     assert_eq!(Errno::from_io_error(&dead), Some(Errno::NOTCONN));
     drop(device);
     second.stop();
+}
+
+#[test]
+fn a_daemon_that_asks_about_its_own_files_can_be_killed() {
+    // A thread that waits for an answer of its own process kept that from ending, and its users waited for good.
+    let watchdog = Watchdog::of_seconds(180);
+    for round in 0..25 {
+        let mut mount = Mount::start();
+        watchdog.mind(&mount);
+        mount.create("d", "0 8 zero\n");
+        let device = mount.open("d");
+        let asked = AtomicU64::new(0);
+        thread::scope(|scope| {
+            for _ in 0..4 {
+                let (mut control, asked) = (Control::connect(&mount), &asked);
+                // Refused, for it is open; but the daemon asks the kernel for news of the last close first.
+                scope.spawn(move || {
+                    while control.try_remove("d").is_ok() {
+                        asked.fetch_add(1, Ordering::SeqCst);
+                    }
+                });
+            }
+            wait_until(|| asked.load(Ordering::SeqCst) > 20 + round);
+            mount.signal(Signal::KILL);
+        });
+        assert!(!mount.wait().success());
+        let dead = device.read_at(&mut [0], 0).unwrap_err();
+        assert_eq!(Errno::from_io_error(&dead), Some(Errno::NOTCONN));
+    }
 }
