@@ -54,6 +54,9 @@ fn a_mount_says_how_requests_come_in() {
     assert_eq!(transport_of(&classic), "classic");
     classic.stop();
     let Some(rings) = mount() else { return };
+    let auto = with_rings(|| Mount::start_with(&["--transport", "auto"])).unwrap();
+    assert_eq!(transport_of(&auto), "classic");
+    auto.stop();
     assert_eq!(transport_of(&rings), "io_uring");
     rings.stop();
 }

@@ -12,7 +12,8 @@ use crate::sync::Arc;
 /// How requests come from the kernel.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Transport {
-    /// Through io_uring where the kernel offers that, else through /dev/fuse.
+    /// As is best for most: through /dev/fuse. Rings gain with small requests and lose with long ones at depth
+    /// (docs/performance.md), and a mount cannot change from one to the other.
     #[default]
     Auto,
     /// Through /dev/fuse.
@@ -49,11 +50,7 @@ impl fmt::Display for Transport {
 }
 
 /// Rings for a mount that is to be.
-pub struct Offer {
-    rings: Prepared,
-    /// Nothing else will do.
-    asked_for: bool,
-}
+pub struct Offer(Prepared);
 
 /// Rings for a mount, where it shall have some. One that is to outlive its daemon (`outlives`) has none: the kernel
 /// does not hand over again what it has put into the rings of a process that died.
@@ -71,17 +68,13 @@ pub fn prepare(wanted: Transport, outlives: bool) -> Result<Option<Offer>, Strin
         let rings = Prepared::new().map_err(|error| {
             format!("no ring: {error} (the setting kernel.io_uring_disabled, or a sandbox, may forbid it)")
         })?;
-        let asked_for = wanted == Transport::IoUring;
-        Ok(Offer { rings, asked_for })
+        Ok(Offer(rings))
     };
     match wanted {
-        Transport::Classic => Ok(None),
+        Transport::Auto | Transport::Classic => Ok(None),
         Transport::IoUring => prepare()
             .map(Some)
             .map_err(|why| format!("transport io_uring: {why}")),
-        Transport::Auto => Ok(prepare()
-            .inspect_err(|why| log::debug!("transport classic: {why}"))
-            .ok()),
     }
 }
 
@@ -91,8 +84,7 @@ pub struct Serving {
     rings: Option<Rings>,
 }
 
-/// Serves `dispatch` on the first of `connections`: through rings where there is an `offer` that the kernel takes, else
-/// on all of them, with a worker each.
+/// Serves `dispatch` on the first of `connections`: through rings where there is an `offer`, else on all of them, with a worker each.
 ///
 /// # Errors
 /// What the system refuses.
@@ -102,17 +94,8 @@ pub fn start(
     offer: Option<Offer>,
 ) -> Result<Serving, Errno> {
     let first = connections.first().ok_or(Errno::BADF)?;
-    let rings = match offer {
-        Some(offer) => match offer.rings.start(first, dispatch) {
-            Ok(rings) => Some(rings),
-            Err(error) if offer.asked_for => return Err(error),
-            Err(error) => {
-                log::warn!("transport classic: the kernel takes no ring: {error}");
-                None
-            }
-        },
-        None => None,
-    };
+    let rings = offer.map(|Offer(rings)| rings.start(first, dispatch));
+    let rings = rings.transpose()?;
     // Beside rings there is only what the kernel tells without wanting an answer.
     let workers = match rings {
         Some(_) => std::slice::from_ref(first),
