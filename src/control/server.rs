@@ -2,7 +2,7 @@
 //!
 //! The socket belongs to the mount's owner: mode 0600 in a folder of mode 0700, and the peer's credentials are
 //! checked all the same. A caller that hangs up gives up what it waits for; callers who keep us waiting make room
-//! for others ([`callers`]), and tables that use up all descriptors leave some for us ([`spares`]).
+//! for others (`callers`), and tables that use up all descriptors leave some for us (`spares`).
 
 mod callers;
 mod spares;

@@ -70,7 +70,7 @@ pub enum Note {
     Requests(Vec<u64>),
 }
 
-/// An [`Owner`] in plain numbers; times are nanoseconds since 1970.
+/// An `Owner` in plain numbers; times are nanoseconds since 1970.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct OwnerNote {
     uid: u32,
