@@ -60,6 +60,7 @@ impl DeviceOpener for Opener {
             dev: Arc::new(Strict(Sectors(len))),
             direct: false,
             mapped: None,
+            part: None,
         }))
     }
 }
