@@ -149,7 +149,11 @@ fn take_away_dead(mountpoint: &Path) -> Result<(), MountError> {
     // Attributes may be remembered; only what is asked of the daemon tells that it is gone.
     let is_dead = |path: &Path| match fs::read_dir(path) {
         Ok(_) => false,
-        Err(error) => Errno::from_io_error(&error) == Some(Errno::NOTCONN),
+        // The latter where it died over our question: its descriptors are closed a moment after its end.
+        Err(error) => matches!(
+            Errno::from_io_error(&error),
+            Some(Errno::NOTCONN | Errno::CONNABORTED)
+        ),
     };
     let Ok(absolute) = std::path::absolute(mountpoint) else {
         return Ok(());

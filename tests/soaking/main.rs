@@ -17,8 +17,8 @@ use device::Did;
 use dice::Dice;
 use dmfs::daemon::connection::Connection;
 use std::process::{Command, ExitCode};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 use world::{Kills, SUPERVISED, Usage, World};
@@ -43,7 +43,7 @@ fn main() -> ExitCode {
         Ok(options) => options,
         Err(error) => {
             eprintln!("soak: {error}");
-            eprintln!("usage: tests/soak [--release] [--minutes N] [--seed N] [--no-kills]");
+            eprintln!("usage: tests/soak [--release] [--minutes N] [--seed N] [--no-kills | --unsupervised]");
             return ExitCode::from(2);
         }
     };
@@ -202,8 +202,8 @@ fn clear(world: &World) -> Result<(), String> {
     // Callers hang up in their own time.
     let deadline = Instant::now() + Duration::from_secs(10);
     loop {
-        let usage = Usage::of(mount.pid());
-        if usage.files <= baseline_files() + LOOSE_FILES {
+        let usage = Usage::of_mount(&mount)?;
+        if usage.files <= baseline_files(world.kills) + LOOSE_FILES {
             return Ok(());
         }
         if Instant::now() > deadline {
@@ -214,11 +214,11 @@ fn clear(world: &World) -> Result<(), String> {
 }
 
 /// Open files of a daemon without devices.
-fn baseline_files() -> usize {
-    static BASELINE: std::sync::OnceLock<usize> = std::sync::OnceLock::new();
+fn baseline_files(kills: Kills) -> usize {
+    static BASELINE: OnceLock<usize> = OnceLock::new();
     *BASELINE.get_or_init(|| {
-        let mount = support::mount::Mount::start();
-        let files = Usage::of(mount.pid()).files;
+        let mount = world::mount(kills);
+        let files = Usage::of_mount(&mount).unwrap().files;
         mount.stop();
         files
     })

@@ -7,8 +7,8 @@ use crate::support::control::socket;
 use crate::support::loop_device::LoopDevice;
 use crate::support::mount::{Mount, Said};
 use crate::support::tools::word;
-use crate::world::{Kills, World};
-use rustix::process::Signal;
+use crate::world::{Kills, World, serving_process};
+use rustix::process::{Signal, kill_process};
 use std::fs::{File, OpenOptions};
 use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt;
@@ -75,11 +75,11 @@ fn dmfs(world: &World, words: &[&str], stdin: &str) -> Result<String, String> {
     // Who asks for all devices meanwhile may be told of one that is not there yet, or any more.
     let names_change = ["create", "remove", "rename"].contains(&words[0]);
     if names_change {
-        world.names_change();
+        world.disturb_commands();
     }
     let said = mount.dmfs_fed(words, stdin);
     if names_change {
-        world.names_change();
+        world.disturb_commands();
     }
     must(said, &words.join(" "))
 }
@@ -270,10 +270,11 @@ fn fail_lower(world: &World, dice: &mut Dice) -> Done {
 
 fn stop_continue(world: &World, dice: &mut Dice) -> Done {
     let mount = world.mount.read().unwrap();
-    mount.signal(Signal::STOP);
+    let pid = serving_process(&mount)?;
+    let signal = |signal| kill_process(pid, signal).map_err(|error| error.to_string());
+    signal(Signal::STOP)?;
     thread::sleep(Duration::from_millis(dice.below(500)));
-    mount.signal(Signal::CONT);
-    Ok(())
+    signal(Signal::CONT)
 }
 
 /// What the file holds, a loop device over it holds.
@@ -343,9 +344,9 @@ pub fn ask(world: &World, dice: &mut Dice) -> Done {
         &["targets"],
     ];
     let words = questions[dice.below(questions.len() as u64) as usize];
-    let before = (world.deaths(), world.name_changes());
+    let before = (world.deaths(), world.disturbances());
     let answer = dmfs(world, words, "");
-    let after = (world.deaths(), world.name_changes());
+    let after = (world.deaths(), world.disturbances());
     let is_disturbed = before != after || before.0 % 2 == 1 || before.1 % 2 == 1;
     match answer {
         Err(_) if is_disturbed => Ok(()),

@@ -39,7 +39,7 @@ pub struct World {
     /// What killing leads to.
     pub kills: Kills,
     deaths: AtomicU64,
-    name_changes: AtomicU64,
+    disturbances: AtomicU64,
     begun: Instant,
     history: Mutex<VecDeque<String>>,
     counts: Mutex<BTreeMap<&'static str, u64>>,
@@ -54,10 +54,7 @@ pub struct World {
 impl World {
     /// An empty mount.
     pub fn new(kills: Kills) -> World {
-        let mount = match kills {
-            Kills::Survived => Mount::start_with(&[SUPERVISED]),
-            Kills::None | Kills::ByMountingAgain => Mount::start(),
-        };
+        let mount = mount(kills);
         let maker = Maker::new(mount.folder());
         World {
             mount: RwLock::new(mount),
@@ -65,7 +62,7 @@ impl World {
             maker: Mutex::new(maker),
             kills,
             deaths: AtomicU64::new(0),
-            name_changes: AtomicU64::new(0),
+            disturbances: AtomicU64::new(0),
             begun: Instant::now(),
             history: Mutex::default(),
             counts: Mutex::default(),
@@ -94,14 +91,14 @@ impl World {
         &self.deaths
     }
 
-    /// A device appears, vanishes or changes its name: called before and after.
-    pub fn names_change(&self) {
-        self.name_changes.fetch_add(1, Ordering::SeqCst);
+    /// A device appears, vanishes or changes its name, or the daemon is replaced: called before and after.
+    pub fn disturb_commands(&self) {
+        self.disturbances.fetch_add(1, Ordering::SeqCst);
     }
 
-    /// Odd while names change; every change is seen.
-    pub fn name_changes(&self) -> u64 {
-        self.name_changes.load(Ordering::SeqCst)
+    /// Odd while commands may fail for it; every change is seen.
+    pub fn disturbances(&self) -> u64 {
+        self.disturbances.load(Ordering::SeqCst)
     }
 
     /// Remembers that a verb begins.
@@ -193,11 +190,18 @@ impl World {
         Ok(())
     }
 
-    /// Kills the serving process of a supervised mount: nobody may notice.
+    /// Kills the serving process of a supervised mount: nobody may notice, but for commands that were under way.
     ///
     /// # Errors
     /// Where the mount does not answer soon.
     pub fn kill_and_see_it_survive(&self) -> Result<(), String> {
+        self.disturb_commands();
+        let survived = self.kill_and_wait();
+        self.disturb_commands();
+        survived
+    }
+
+    fn kill_and_wait(&self) -> Result<(), String> {
         let mount = self.mount.read().unwrap();
         let pid = serving_process(&mount)?;
         rustix::process::kill_process(pid, Signal::KILL).map_err(|error| error.to_string())?;
@@ -221,14 +225,15 @@ impl World {
             .iter()
             .map(|(verb, n)| format!("{verb} {n}"))
             .collect();
-        let usage = self.mount.try_read().map(|mount| Usage::of(mount.pid()));
+        let usage = self.mount.try_read().ok();
+        let usage = usage.and_then(|mount| Usage::of_mount(&mount).ok());
         format!(
             "{:>6.0} s: wrote {} MiB, verified {} MiB; {}; {}",
             self.begun.elapsed().as_secs_f64(),
             mib(&self.wrote),
             mib(&self.verified),
             counts.join(", "),
-            usage.map_or_else(|_| "between daemons".to_owned(), |usage| usage.to_string()),
+            usage.map_or_else(|| "between daemons".to_owned(), |usage| usage.to_string()),
         )
     }
 
@@ -255,8 +260,19 @@ impl World {
 /// The option that gives a mount a supervisor.
 pub const SUPERVISED: &str = "--supervised";
 
+/// An empty mount that can be killed so.
+pub fn mount(kills: Kills) -> Mount {
+    match kills {
+        Kills::Survived => Mount::start_with(&[SUPERVISED]),
+        Kills::None | Kills::ByMountingAgain => Mount::start(),
+    }
+}
+
 /// The process that serves the mount now.
-fn serving_process(mount: &Mount) -> Result<rustix::process::Pid, String> {
+///
+/// # Errors
+/// Where it does not say.
+pub fn serving_process(mount: &Mount) -> Result<rustix::process::Pid, String> {
     let said = mount.dmfs(&["mounts", "--json"]);
     let mounts: serde_json::Value =
         serde_json::from_str(&said.out).map_err(|error| format!("mounts: {error}"))?;
@@ -279,6 +295,15 @@ pub struct Usage {
 }
 
 impl Usage {
+    /// Of the process that serves `mount` now.
+    ///
+    /// # Errors
+    /// Where it does not say which that is.
+    pub fn of_mount(mount: &Mount) -> Result<Usage, String> {
+        let pid = serving_process(mount)?.as_raw_nonzero().get();
+        Ok(Usage::of(pid.unsigned_abs()))
+    }
+
     /// Of process `pid`; nothing where it is gone.
     pub fn of(pid: u32) -> Usage {
         let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
