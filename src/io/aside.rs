@@ -4,12 +4,16 @@
 //! The kernel answers such work through a worker of ours. Killed in between, the process could not end: the thread
 //! waits, beyond any signal, for an answer that only the end of the connection would bring; the connection ends when
 //! its last descriptor is closed; and that is not closed while a thread that shares it lives. So this work is done by
-//! threads that share no descriptors with the others: they have none but the standard three.
+//! threads that share no descriptors with the others: they have none but the standard three, which lead to /dev/null,
+//! as whoever started us may wait for the end of what it reads from us.
 #![allow(unsafe_code)]
 
 use std::cell::Cell;
 use std::sync::mpsc::channel;
 use std::time::Duration;
+
+use rustix::fs::{Mode, OFlags, open};
+use rustix::stdio::{dup2_stderr, dup2_stdin, dup2_stdout};
 
 use super::{Errno, WaitingRoom};
 use crate::sync::OnceLock;
@@ -55,6 +59,10 @@ fn be_alone() -> Result<(), Errno> {
             .raw_os_error()
             .map_or(Errno::IO, Errno::from_raw_os_error));
     }
+    let null = open("/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())?;
+    dup2_stdin(&null)?;
+    dup2_stdout(&null)?;
+    dup2_stderr(&null)?;
     IS_ALONE.set(true);
     Ok(())
 }
@@ -77,6 +85,17 @@ mod tests {
         assert!(!aside(seen).unwrap());
         assert!(!aside(seen).unwrap());
         assert!(seen() && file.metadata().is_ok());
+    }
+
+    #[test]
+    fn work_aside_keeps_nobody_waiting_who_reads_from_us() {
+        let standard = || {
+            [0, 1, 2].map(|number| fs::read_link(format!("/proc/thread-self/fd/{number}")).unwrap())
+        };
+        let ours = standard();
+        let theirs = aside(standard).unwrap();
+        assert!(theirs.iter().all(|path| path.as_os_str() == "/dev/null"));
+        assert_eq!(standard(), ours);
     }
 
     #[test]
