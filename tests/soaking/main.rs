@@ -43,7 +43,9 @@ fn main() -> ExitCode {
         Ok(options) => options,
         Err(error) => {
             eprintln!("soak: {error}");
-            eprintln!("usage: tests/soak [--release] [--minutes N] [--seed N] [--no-kills | --unsupervised]");
+            eprintln!(
+                "usage: tests/soak [--release] [--minutes N] [--seed N] [--no-kills | --unsupervised]"
+            );
             return ExitCode::from(2);
         }
     };
