@@ -9,7 +9,9 @@ mod mapping;
 mod naming;
 
 pub use crate::backing::Access;
-pub use arguments::{BuildArgs, BuildError, DeviceOpener, OpenError, split_words};
+pub use arguments::{
+    BuildArgs, BuildError, DeviceOpener, OpenError, scan_u32, scan_u64, split_words,
+};
 pub use mapping::{Mapping, Place};
 pub use naming::{Naming, escape_word};
 
@@ -45,11 +47,15 @@ pub trait Target: Send + Sync {
         String::new()
     }
 
-    /// Answers a message, with the reply or nothing.
+    /// Answers a message, with the reply or nothing. `devices` finds devices that its words name.
     ///
     /// # Errors
-    /// EINVAL with the kernel's text for a message the target does not know.
-    fn message(&self, _words: &[&str]) -> Result<String, MessageError> {
+    /// EINVAL with the kernel's line for a message the target does not know.
+    fn message(
+        &self,
+        _words: &[&str],
+        _devices: &dyn DeviceOpener,
+    ) -> Result<String, MessageError> {
         Err(MessageError::unsupported())
     }
 
@@ -188,16 +194,35 @@ pub trait EventSink: Send + Sync {
 pub struct MessageError {
     /// The errno the kernel gives.
     pub errno: Errno,
-    /// The kernel's text.
-    pub text: String,
+    /// The kernel's line without its `device-mapper: `, such as `switch: unrecognised message received.`; none where it
+    /// logs nothing.
+    pub line: Option<String>,
+    /// What was expected.
+    pub expected: Option<String>,
 }
 
 impl MessageError {
-    /// A message to a target that takes none.
-    pub fn unsupported() -> MessageError {
+    /// A message that is refused with EINVAL and `line`, because something else was `expected`.
+    pub fn invalid(line: impl Into<String>, expected: impl Into<String>) -> MessageError {
         MessageError {
             errno: Errno::INVAL,
-            text: "Target type does not support messages".into(),
+            line: Some(line.into()),
+            expected: Some(expected.into()),
         }
+    }
+
+    /// A message that is refused without a line.
+    pub fn silent(errno: Errno, expected: impl Into<String>) -> MessageError {
+        MessageError {
+            errno,
+            line: None,
+            expected: Some(expected.into()),
+        }
+    }
+
+    /// A message to a target that takes none.
+    pub fn unsupported() -> MessageError {
+        let line = "ioctl: Target type does not support messages";
+        MessageError::invalid(line, "no message for this target")
     }
 }

@@ -15,7 +15,7 @@ use crate::device::{Device, Directory, Identity, SuspendOptions};
 use crate::io::{DeviceNumber, Errno};
 use crate::sync::Arc;
 use crate::table::{RowSpec, Table, TableContext};
-use crate::target::{Access, Naming, split_words};
+use crate::target::{Access, MessageError, Naming, split_words};
 use crate::unit::{Sector, Sectors};
 
 /// Who asks.
@@ -26,6 +26,13 @@ pub struct Caller<'a> {
     pub options: OpenOptions,
     /// True while the caller waits for an answer; asked now and then by what takes long.
     pub is_there: &'a dyn Fn() -> bool,
+}
+
+impl Caller<'_> {
+    /// Finds devices that the caller's words name.
+    fn opener(&self, registry: &Arc<Registry>) -> Resolver {
+        Resolver::new(registry.clone(), self.folder.clone(), self.options)
+    }
 }
 
 /// Carries out one transaction on `registry` and gives the whole answer, header and payload.
@@ -348,9 +355,7 @@ impl Transaction<'_> {
             return Err(invalid("ioctl: Empty message received."));
         };
         let reply = if first.starts_with('@') {
-            let reply = core_message(&device, &words)?;
-            self.registry.note(&device);
-            reply
+            core_message(&device, &words)?
         } else {
             let table = device
                 .active()
@@ -359,9 +364,11 @@ impl Transaction<'_> {
                 .row_at(Sector(sector))
                 .ok_or_else(|| invalid("ioctl: Target message sector outside device."))?;
             row.target()
-                .message(&words)
-                .map_err(|error| Refusal::message(error.errno, format!("ioctl: {}", error.text)))?
+                .message(&words, &self.caller.opener(self.registry))
+                .map_err(|error| refuse_message(error, &text))?
         };
+        // What a message changes may be part of the arguments, or of what the device itself keeps.
+        self.registry.note(&device);
         self.describe(&device);
         Ok(answer_message(&mut self.header, &reply))
     }
@@ -406,7 +413,7 @@ pub fn load(
     access: Access,
     caller: &Caller<'_>,
 ) -> Result<(), Refusal> {
-    let opener = Resolver::new(registry.clone(), caller.folder.clone(), caller.options);
+    let opener = caller.opener(registry);
     let context = TableContext {
         kinds: registry.kinds(),
         access,
@@ -430,6 +437,17 @@ fn refuse_move(device: &Device, errno: Errno) -> Refusal {
         ),
         errno => Refusal::errno(errno),
     }
+}
+
+/// What a target said of the message `text`.
+fn refuse_message(error: MessageError, text: &str) -> Refusal {
+    let mut refusal = match error.line {
+        Some(line) => Refusal::message(error.errno, line),
+        None => Refusal::errno(error.errno),
+    };
+    refusal.detail.found = error.expected.is_some().then(|| text.to_owned());
+    refusal.detail.expected = error.expected;
+    refusal
 }
 
 /// Messages that begin with `@` are the core's and never reach a target.

@@ -461,6 +461,11 @@ impl Device {
     /// Takes both tables away and lets every waiting request fail: the end of the device.
     pub fn shut_down(&self) {
         let inactive = self.slots.lock().inactive.take();
+        // Targets that hold requests back let go of them.
+        if let Some(table) = self.active() {
+            let lifecycles = table.lifecycles();
+            lifecycles.for_each(|target| target.presuspend(false));
+        }
         // Closed first, because requests that were given back wait for the next opening.
         self.gate.close();
         if !self.gate.drain(&mut || false) {

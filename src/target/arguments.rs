@@ -1,6 +1,7 @@
 //! Reads the words of a table line and says which word was wrong, in the kernel's terms and in ours.
 
 use std::fmt;
+use std::ops::RangeInclusive;
 
 use crate::backing::{Access, BackingError};
 use crate::io::{DevRef, Errno, OpenDevice};
@@ -187,6 +188,42 @@ impl<'a> BuildArgs<'a> {
             .ok_or_else(|| self.refuse_last(text, format!("{what} (0 to 4294967295)")))
     }
 
+    /// A number within `range`, as the kernel's dm_read_arg reads it.
+    ///
+    /// # Errors
+    /// EINVAL with `text`.
+    pub fn number(
+        &mut self,
+        range: RangeInclusive<u32>,
+        text: &str,
+        what: &str,
+    ) -> Result<u32, BuildError> {
+        let expected = format!("{what} ({} to {})", range.start(), range.end());
+        let word = self.word(text, &expected)?;
+        scan_u32(word)
+            .filter(|number| range.contains(number))
+            .ok_or_else(|| self.refuse_last(text, expected))
+    }
+
+    /// How many words of a group follow, as the kernel's dm_read_arg_group reads it: a number within `range`, and not
+    /// more than there are.
+    ///
+    /// # Errors
+    /// EINVAL with `text`.
+    pub fn group(
+        &mut self,
+        range: RangeInclusive<u32>,
+        text: &str,
+        what: &str,
+    ) -> Result<usize, BuildError> {
+        let count = self.number(range, text, what)? as usize;
+        if count > self.left() {
+            let expected = format!("{what} of at most the {} that follow", self.left());
+            return Err(self.refuse_last(text, expected));
+        }
+        Ok(count)
+    }
+
     /// The device that the next word names.
     ///
     /// # Errors
@@ -233,6 +270,22 @@ fn parse_digits(word: &str) -> Option<u64> {
     word.parse().ok()
 }
 
+/// Digits only; what does not fit 32 bits wraps, as in the kernel's `sscanf("%u%c")`.
+pub fn scan_u32(word: &str) -> Option<u32> {
+    scan_u64(word).map(|number| number as u32)
+}
+
+/// Digits only; what does not fit 64 bits wraps, as in the kernel's `sscanf("%llu%c")`.
+pub fn scan_u64(word: &str) -> Option<u64> {
+    if word.is_empty() {
+        return None;
+    }
+    word.bytes().try_fold(0u64, |number, byte| {
+        let digit = byte.is_ascii_digit().then(|| u64::from(byte - b'0'))?;
+        Some(number.wrapping_mul(10).wrapping_add(digit))
+    })
+}
+
 /// Splits arguments as the kernel's dm_split_args does: at white space; a backslash quotes the next character.
 pub fn split_words(text: &str) -> Vec<String> {
     let mut words = Vec::new();
@@ -259,7 +312,7 @@ impl fmt::Display for BuildError {
 
 #[cfg(test)]
 mod tests {
-    use super::{parse_digits, split_words};
+    use super::{parse_digits, scan_u32, scan_u64, split_words};
     use crate::target::escape_word;
 
     #[test]
@@ -272,6 +325,16 @@ mod tests {
     fn an_escaped_word_comes_back() {
         for word in ["plain", "with space", r"back\slash", "tab\tnew\nline"] {
             assert_eq!(split_words(&escape_word(word)), [word]);
+        }
+    }
+
+    #[test]
+    fn scanned_numbers_wrap() {
+        assert_eq!(scan_u32("4294967296"), Some(0));
+        assert_eq!(scan_u32("0017"), Some(17));
+        assert_eq!(scan_u64("18446744073709551617"), Some(1));
+        for bad in ["", "-1", "+1", "1x", " 1", "x"] {
+            assert_eq!((scan_u32(bad), scan_u64(bad)), (None, None), "{bad}");
         }
     }
 
