@@ -91,7 +91,7 @@ impl<'a> BuildArgs<'a> {
 
     /// How many words are left.
     pub fn left(&self) -> usize {
-        self.words.len() - self.next
+        self.words.len().saturating_sub(self.next)
     }
 
     /// An error about the table line as a whole: `text` is the kernel's, `expected` ours.
@@ -224,6 +224,28 @@ impl<'a> BuildArgs<'a> {
         Ok(count)
     }
 
+    /// What `read` makes of the words from `words` further on; the next word stays the same. For words that the
+    /// kernel looks at before those in front of them.
+    ///
+    /// # Errors
+    /// Those of `read`.
+    pub fn ahead<R>(
+        &mut self,
+        words: usize,
+        read: impl FnOnce(&mut Self) -> Result<R, BuildError>,
+    ) -> Result<R, BuildError> {
+        let here = self.next;
+        self.next = here.saturating_add(words);
+        let result = read(self);
+        self.next = here;
+        result
+    }
+
+    /// Goes on behind the next `words` words, which were read before.
+    pub fn skip(&mut self, words: usize) {
+        self.next = self.next.saturating_add(words).min(self.words.len());
+    }
+
     /// The device that the next word names.
     ///
     /// # Errors
@@ -252,12 +274,12 @@ impl<'a> BuildArgs<'a> {
         device_text: &str,
         sector_text: &str,
     ) -> Result<DevRef, BuildError> {
-        let device_word = self.next;
-        self.word(device_text, "a device and its first sector")?;
-        let start = self.sector(sector_text)?;
-        let after = std::mem::replace(&mut self.next, device_word);
+        self.ahead(0, |args| {
+            args.word(device_text, "a device and its first sector")
+        })?;
+        let start = self.ahead(1, |args| args.sector(sector_text))?;
         let device = self.device(device_text)?;
-        self.next = after;
+        self.skip(1);
         Ok(DevRef::new(device, start, len))
     }
 }
