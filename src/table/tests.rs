@@ -1,121 +1,18 @@
 #![allow(clippy::unwrap_used)]
 
-use std::cell::RefCell;
-use std::collections::HashMap;
-
 use proptest::prelude::{Just, ProptestConfig, Strategy, any, prop_oneof, proptest};
 
-use super::{RowSpec, Table, TableContext, TableError};
-use crate::backing::BackingStore;
+use super::{RowSpec, Table, TableContext};
 use crate::io::{
-    BlockDev, DeviceNumber, Errno, IoError, IoResult, Limits, OpenDevice, ReadBuf, Request,
-    WriteBuf,
+    BlockDev, DeviceNumber, IoError, IoResult, Limits, OpenDevice, ReadBuf, Request, WriteBuf,
 };
 use crate::sync::{Arc, AtomicU64, Ordering};
-use crate::target::{
-    Access, Behaviour, DeviceOpener, EventSink, ModelRow, Naming, OpenError, TargetKind,
-};
+use crate::target::{Access, Behaviour, DeviceOpener, ModelRow, Naming, OpenError, TargetKind};
 use crate::targets::KINDS;
-use crate::unit::{Sector, Sectors};
-
-const NUMBER: DeviceNumber = DeviceNumber {
-    major: 254,
-    minor: 0,
+use crate::targets::tests::{
+    MemoryOpener, NUMBER, NoEvents, build, build_on, read, refused, write,
 };
-
-struct NoEvents;
-
-impl EventSink for NoEvents {
-    fn raise(&self) {}
-}
-
-/// Opens `{0}`, `{1}` ...: memory devices, each once.
-struct MemoryOpener {
-    store: BackingStore,
-    opened: RefCell<HashMap<String, Arc<OpenDevice>>>,
-}
-
-impl MemoryOpener {
-    fn new() -> MemoryOpener {
-        MemoryOpener {
-            store: BackingStore::new(250),
-            opened: RefCell::default(),
-        }
-    }
-}
-
-impl DeviceOpener for MemoryOpener {
-    fn open(&self, spec: &str, access: Access) -> Result<Arc<OpenDevice>, OpenError> {
-        if !spec.starts_with('{') {
-            return Err(OpenError {
-                errno: Errno::NODEV,
-                reason: "a memory device".into(),
-            });
-        }
-        let mut opened = self.opened.borrow_mut();
-        if let Some(device) = opened.get(spec) {
-            return Ok(device.clone());
-        }
-        let size = ModelRow::DEVICE_LEN.to_bytes();
-        let dev = self.store.memory(&format!("mem:{size}"), access).unwrap();
-        let device = Arc::new(OpenDevice {
-            number: dev.number(),
-            path: spec.into(),
-            name: spec.to_owned(),
-            dev,
-            direct: false,
-            mapped: None,
-            part: None,
-        });
-        opened.insert(spec.to_owned(), device.clone());
-        Ok(device)
-    }
-}
-
-fn build_on(opener: &dyn DeviceOpener, text: &str) -> Result<Table, TableError> {
-    let rows: Vec<RowSpec> = text
-        .lines()
-        .map(|line| {
-            let mut words = line.splitn(4, ' ');
-            RowSpec {
-                start: Sector(words.next().unwrap().parse().unwrap()),
-                len: Sectors(words.next().unwrap().parse().unwrap()),
-                kind: words.next().unwrap().to_owned(),
-                params: words.next().unwrap_or_default().to_owned(),
-            }
-        })
-        .collect();
-    let context = TableContext {
-        kinds: KINDS,
-        access: Access::ReadWrite,
-        number: NUMBER,
-        opener,
-        events: Arc::new(NoEvents),
-        again: false,
-    };
-    Table::build(&rows, &context)
-}
-
-fn build(text: &str) -> Result<Table, TableError> {
-    build_on(&MemoryOpener::new(), text)
-}
-
-fn refused(text: &str) -> TableError {
-    match build(text) {
-        Ok(_) => panic!("accepted: {text}"),
-        Err(error) => error,
-    }
-}
-
-fn read(table: &Table, at: u64, sectors: u64) -> Result<Vec<u8>, IoError> {
-    let mut bytes = vec![0xee; sectors as usize * 512];
-    table.submit(Request::read(Sector(at), ReadBuf::new(&mut bytes)))?;
-    Ok(bytes)
-}
-
-fn write(table: &Table, at: u64, bytes: &[u8]) -> IoResult {
-    table.submit(Request::write(Sector(at), WriteBuf::new(bytes)))
-}
+use crate::unit::{Sector, Sectors};
 
 #[test]
 fn the_kernel_says_the_same() {

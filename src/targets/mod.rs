@@ -1,5 +1,6 @@
 //! The registry: every kind of target that a table may name, one file each.
 
+mod dust;
 mod error;
 mod linear;
 mod striped;
@@ -12,7 +13,11 @@ use crate::target::TargetKind;
 pub static KINDS: &[&TargetKind] = &[
     &zero::KIND,
     &unstriped::KIND,
+    &dust::KIND,
     &striped::KIND,
     &linear::KIND,
     &error::KIND,
 ];
+
+#[cfg(test)]
+pub(crate) mod tests;

@@ -426,8 +426,7 @@ impl Player<'_> {
         let text = self.with_paths(text);
         let said = self.mount.dmsetup(&["message", device, &place, &text]);
         let ours = self.neutral(&format!("{}{}", said.out, said.err));
-        let ours = ours.trim_end_matches("Command failed.\n");
-        self.same(&joined(replies), ours);
+        self.same(&joined(replies), &ours);
         let failed = !said.status.success();
         self.same(&refusal.is_some().to_string(), &failed.to_string());
         if let Some(refusal) = refusal.filter(|_| failed) {
