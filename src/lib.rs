@@ -50,7 +50,7 @@
 //! backing                     files, block devices, memory
 //! io                          request, BlockDev, limits, fan-out, range lock, waiting room
 //! terminal                    colours, width, progress
-//! unit       sync             sectors and bytes; lock types
+//! unit    sync    crypto      sectors and bytes; lock types; ciphers over sectors
 //! ```
 //!
 //! [`cli`] stands aside: it uses `unit`, `terminal` and `control::protocol` alone and never touches a device. `table` and
@@ -59,6 +59,7 @@
 pub mod backing;
 pub mod cli;
 pub mod control;
+pub mod crypto;
 pub mod daemon;
 pub mod device;
 pub mod fs;

@@ -1,0 +1,29 @@
+//! Ciphers over sectors, and hashes: arithmetic alone, without a device and without a lock.
+//!
+//! [`SectorCipher`] is what a device uses: a cipher string of dm-crypt (`aes-xts-plain64`, `aes-cbc-essiv:sha256`,
+//! `capi:adiantum(xchacha12,aes)-plain64`), a key and the size of a sector. A string alone, before there is a key, is
+//! a [`CipherSpec`]. [`Hash`] is a hash by name.
+//!
+//! ```text
+//! spec        cipher strings
+//! algorithm   the kernel's names; ciphers with keys
+//! sector      SectorCipher: keys and vectors of sectors
+//! iv          how the number of a sector becomes its vector
+//! modes       XTS, LRW, CBC, CTR, ECB, ESSIV, Adiantum over any block cipher
+//! ```
+
+mod algorithm;
+mod error;
+mod hash;
+mod iv;
+mod modes;
+mod sector;
+mod spec;
+
+pub use error::CipherError;
+pub use hash::Hash;
+pub use sector::{SectorCipher, SectorSize};
+pub use spec::CipherSpec;
+
+#[cfg(test)]
+mod tests;
