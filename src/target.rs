@@ -7,6 +7,7 @@
 mod arguments;
 mod mapping;
 mod naming;
+mod repeat;
 
 pub use crate::backing::Access;
 pub use arguments::{
@@ -14,6 +15,7 @@ pub use arguments::{
 };
 pub use mapping::{Mapping, Place};
 pub use naming::{Naming, escape_word};
+pub use repeat::{Repeat, Uses};
 
 use crate::io::{DevRef, Errno, Extent, IoResult, Limits, Part, Plan, Request, Unplanned};
 use crate::unit::{Sector, Sectors};
@@ -27,7 +29,8 @@ pub trait Target: Send + Sync {
     /// As for [`crate::io::BlockDev::submit`].
     fn submit(&self, request: Request<'_>) -> IoResult;
 
-    /// Adds to `plan` on which devices `part` of a read or a write lies; `part.at` counts from the row's start. For
+    /// Adds to `plan` on which devices `part` of a read or a write lies; `part.at` counts from the row's start. A
+    /// flush, whose part is empty, comes only to a target that [flushes by itself](Target::flushes_itself). For
     /// targets that only say where: one that looks at the data, or keeps anything, leaves this as it is.
     ///
     /// # Errors

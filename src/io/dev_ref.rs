@@ -3,7 +3,7 @@
 use std::fmt;
 use std::path::PathBuf;
 
-use super::{BlockDev, Extent, IoError, IoResult, Limits, Part, Plan, Request, Unplanned};
+use super::{BlockDev, Extent, Flags, IoError, IoResult, Limits, Part, Plan, Request, Unplanned};
 use crate::sync::Arc;
 use crate::unit::{Sector, Sectors};
 
@@ -115,6 +115,23 @@ impl DevRef {
             .checked_add(Sectors(request.at.0))
             .ok_or(IoError::IO)?;
         self.dev.submit(request)
+    }
+
+    /// Flushes the device.
+    ///
+    /// # Errors
+    /// What the device answers.
+    pub fn flush(&self, flags: Flags) -> IoResult {
+        self.dev.submit(Request::flush().with_flags(flags))
+    }
+
+    /// Plans a flush of the device.
+    ///
+    /// # Errors
+    /// What the device answers.
+    pub fn plan_flush(&self, plan: &mut Plan) -> Result<(), Unplanned> {
+        let whole = Part::whole(Sector(0), Sectors::ZERO);
+        self.dev.clone().plan(whole, plan)
     }
 
     /// Plans `part`, whose `at` counts from the start of this stretch, on the device.

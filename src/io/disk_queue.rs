@@ -104,21 +104,13 @@ impl DiskQueue {
             drop(plan);
             return done(Err(IoError::IO), &mut data);
         }
-        plan.start();
-        let job = Job {
-            left: plan.n_pieces(),
+        let left = plan.n_pieces();
+        self.shared.begin(Job {
             plan,
             data,
             done,
-        };
-        if job.left == 0 {
-            return job.end();
-        }
-        if let Some(job) = own::start(job)
-            && self.shared.inbox.lock().bring(job)
-        {
-            self.shared.ring_bell();
-        }
+            left,
+        });
     }
 }
 
@@ -130,6 +122,23 @@ impl Drop for DiskQueue {
 }
 
 impl Shared {
+    /// Begins with a job when nothing holds it back any more.
+    fn begin(self: &Arc<Self>, mut job: Job) {
+        if let Some((hold, milliseconds)) = job.plan.next_hold() {
+            let shared = self.clone();
+            return hold.later(milliseconds, Box::new(move || shared.begin(job)));
+        }
+        job.plan.start();
+        if job.left == 0 {
+            return job.end();
+        }
+        if let Some(job) = own::start(job)
+            && self.inbox.lock().bring(job)
+        {
+            self.ring_bell();
+        }
+    }
+
     /// Carries out what is brought, until the queue is closed and everything has ended.
     fn run(&self, mut ring: Ring) {
         while self.take_in(&mut ring) {

@@ -4,14 +4,17 @@
 //! buffers, answered before the call returns. Requests in flight together have no order; a flush makes
 //! durable every write completed before it was submitted.
 
+mod agenda;
 mod aside;
 mod buffer;
+mod clock;
 mod dev_ref;
 mod disk_queue;
 mod edges;
 mod error;
 mod extent;
 mod fan_out;
+mod hold;
 mod in_flight;
 mod limits;
 mod memory;
@@ -24,12 +27,14 @@ mod waiting_room;
 
 pub use aside::aside;
 pub use buffer::{Buffer, Piece, ReadBuf, WriteBuf};
+pub use clock::Clock;
 pub use dev_ref::{DevRef, DeviceNumber, OpenDevice};
 pub use disk_queue::{DiskQueue, Done, OwnRing};
 pub use edges::{EdgeGuard, Edges};
 pub use error::{Errno, IoError, IoResult};
 pub use extent::Extent;
 pub use fan_out::{fan_out, worth_fanning};
+pub use hold::Hold;
 pub use in_flight::{Counters, InFlight, Inside, Opening, Pass, Tally};
 pub use limits::Limits;
 pub use memory::Memory;

@@ -8,7 +8,7 @@
 use std::ops::Range;
 use std::os::fd::BorrowedFd;
 
-use super::{Errno, Flags, IoError, IoResult, OpKind};
+use super::{Errno, Flags, Hold, IoError, IoResult, OpKind};
 use crate::sync::Arc;
 use crate::unit::{Bytes, Sector, Sectors};
 
@@ -105,6 +105,8 @@ pub struct Plan {
     pieces: Vec<Piece>,
     /// Each with the pieces that it watches; those further down come first.
     watches: Vec<(Range<usize>, Box<dyn Watch>)>,
+    /// Where it is held back before it begins, and for how many milliseconds; the last one comes first.
+    holds: Vec<(Arc<Hold>, u32)>,
 }
 
 struct Piece {
@@ -133,6 +135,7 @@ impl Plan {
             durable: flags.fua && kind == OpKind::Write,
             pieces: Vec::new(),
             watches: Vec::new(),
+            holds: Vec::new(),
         }
     }
 
@@ -184,9 +187,28 @@ impl Plan {
         self.watches.push((first..self.pieces.len(), watch));
     }
 
+    /// Has the plan held back by `hold` for `milliseconds` before it begins, and before whatever has held it back so
+    /// far: the devices above come first.
+    pub fn hold(&mut self, hold: Arc<Hold>, milliseconds: u32) {
+        self.holds.push((hold, milliseconds));
+    }
+
+    /// True where the plan is held back before it begins.
+    pub fn is_held(&self) -> bool {
+        !self.holds.is_empty()
+    }
+
+    /// Where it is held back next.
+    pub(super) fn next_hold(&mut self) -> Option<(Arc<Hold>, u32)> {
+        self.holds.pop()
+    }
+
     /// True where a thread that carries out the request by itself is as fast, as nobody else waits for the one
     /// file that it goes to.
     pub fn is_best_at_once(&self) -> bool {
+        if self.is_held() {
+            return false;
+        }
         match &self.pieces[..] {
             [] => true,
             [only] => only.file.is_idle(),

@@ -55,11 +55,13 @@ impl Table {
     pub fn plan(&self, part: Part, plan: &mut Plan) -> Result<(), Unplanned> {
         match plan.kind() {
             OpKind::Read | OpKind::Write => self.plan_pieces(part, plan),
-            OpKind::Flush if self.flushing_rows.is_empty() => {
+            OpKind::Flush => {
+                let mut targets = self.flushing_rows.iter();
+                targets.try_for_each(|&row| self.rows[row].target.plan(part, plan))?;
                 let mut devices = self.flushed.iter();
                 devices.try_for_each(|device| device.dev.clone().plan(part, plan))
             }
-            OpKind::Flush | OpKind::Discard | OpKind::WriteZeroes => Err(Unplanned),
+            OpKind::Discard | OpKind::WriteZeroes => Err(Unplanned),
         }
     }
 
