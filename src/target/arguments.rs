@@ -241,6 +241,11 @@ impl<'a> BuildArgs<'a> {
         result
     }
 
+    /// The next word, which stays the next one.
+    pub fn peek(&self) -> Option<&'a str> {
+        self.words.get(self.next).map(String::as_str)
+    }
+
     /// Goes on behind the next `words` words, which were read before.
     pub fn skip(&mut self, words: usize) {
         self.next = self.next.saturating_add(words).min(self.words.len());

@@ -2,6 +2,7 @@
 
 mod dust;
 mod error;
+mod flakey;
 mod linear;
 mod striped;
 mod unstriped;
@@ -13,6 +14,7 @@ use crate::target::TargetKind;
 pub static KINDS: &[&TargetKind] = &[
     &zero::KIND,
     &unstriped::KIND,
+    &flakey::KIND,
     &dust::KIND,
     &striped::KIND,
     &linear::KIND,

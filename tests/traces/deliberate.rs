@@ -24,6 +24,36 @@ const ERROR_TAKES_A_DEVICE: &str =
 /// What a device is differs by nature.
 const FILES_ARE_DEVICES: &str = "a regular file is a device here; this one is too short";
 
+/// dm-flakey.c, flakey_status, since kernel 6.4.
+const FLAKEY_TABLE: &str = "newer kernels end the table without a blank, and name error_reads";
+/// dm-flakey.c, flakey_end_io, since kernel 6.5: the place of the data is saved before the device moves it on.
+const FLAKEY_READS: &str = "this kernel fails to corrupt what is read; newer ones do it";
+
+const fn flakey_table(
+    trace: &'static str,
+    step: &'static str,
+    kernel: &'static str,
+    ours: &'static str,
+) -> Deliberate {
+    Deliberate {
+        trace,
+        step,
+        kernel,
+        ours,
+        reason: FLAKEY_TABLE,
+    }
+}
+
+const fn flakey_read(step: &'static str, kernel: &'static str, ours: &'static str) -> Deliberate {
+    Deliberate {
+        trace: "simple/flakey-corrupt_read",
+        step,
+        kernel,
+        ours,
+        reason: FLAKEY_READS,
+    }
+}
+
 const fn refused_error_row(
     step: &'static str,
     kernel: &'static str,
@@ -89,6 +119,57 @@ pub const DELIBERATE: &[Deliberate] = &[
                device-mapper: ioctl: unable to set up device queue for new table.\n",
         reason: FILES_ARE_DEVICES,
     },
+    flakey_table(
+        "simple/flakey-corrupt_read",
+        "table fl",
+        "0 1000 flakey {data} 8 0 60 5 corrupt_bio_byte 32 r 1 0 ",
+        "0 1000 flakey {data} 8 0 60 5 corrupt_bio_byte 32 r 1 0",
+    ),
+    flakey_table(
+        "simple/flakey-corrupt_write",
+        "table fl",
+        "0 1000 flakey {data} 8 0 60 5 corrupt_bio_byte 224 w 0 0 ",
+        "0 1000 flakey {data} 8 0 60 5 corrupt_bio_byte 224 w 0 0",
+    ),
+    flakey_table(
+        "simple/flakey-drop_writes",
+        "table fl",
+        "0 1000 flakey {data} 8 0 60 1 drop_writes ",
+        "0 1000 flakey {data} 8 0 60 1 drop_writes",
+    ),
+    flakey_table(
+        "simple/flakey-error_writes",
+        "table fl",
+        "0 1000 flakey {data} 8 0 60 1 error_writes ",
+        "0 1000 flakey {data} 8 0 60 1 error_writes",
+    ),
+    flakey_table(
+        "simple/flakey-plain",
+        "table fl",
+        "0 1000 flakey {data} 8 0 60 0 ",
+        "0 1000 flakey {data} 8 0 60 2 error_reads error_writes",
+    ),
+    flakey_table(
+        "simple/flakey-up",
+        "table f2",
+        "0 1000 flakey {data} 8 600 60 1 drop_writes ",
+        "0 1000 flakey {data} 8 600 60 1 drop_writes",
+    ),
+    flakey_read(
+        "read fl 16 8",
+        "32c1f2c0a3cdd857a1ef736f4a0a87d0c7cf083066db67cdd281d822b3471206",
+        "be8db963baa8a0d8abe2d229084bd2f5ff2f8c4c5142b4522e28813e2e144375",
+    ),
+    flakey_read(
+        "read fl 0 1000",
+        "c2e65e41711a5829d04985300194f0118cd8d1a2bb8766e7914ef7ab369e5b56",
+        "40df529e631629c39091810579f4845d1d0a0e5abe17e4d30cd4a9548d980414",
+    ),
+    flakey_read(
+        "read fl 100 8",
+        "e9ef7e147edf9e938255eab72c8388b125536e0ead0792b5374c02ced10ccb2d",
+        "84a6683195c8c52006f47374a468e8c07e647413589a3c6dcbbefeefbf3a9d7d",
+    ),
     refused_error_row(
         "create bad: 0 8 error 1 2",
         "",
