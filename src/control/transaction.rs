@@ -462,10 +462,10 @@ fn core_message(device: &Device, words: &[&str]) -> Result<String, Refusal> {
             Ok(String::new())
         }
         [word, ..] if word.eq_ignore_ascii_case("@cancel_deferred_remove") => Err(invalid(
-            "core: Invalid arguments for @cancel_deferred_remove".to_owned(),
+            "ioctl: Invalid arguments for @cancel_deferred_remove".to_owned(),
         )),
         [word, ..] => Err(invalid(format!(
-            "core: Unsupported message sent to DM core: {word}"
+            "ioctl: Unsupported message sent to DM core: {word}"
         ))),
         [] => Err(invalid("ioctl: Empty message received.".to_owned())),
     }

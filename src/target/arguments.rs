@@ -154,6 +154,23 @@ impl<'a> BuildArgs<'a> {
         Ok(word)
     }
 
+    /// The next `count` words.
+    ///
+    /// # Errors
+    /// EINVAL with `text` where there are not as many.
+    pub fn words(
+        &mut self,
+        count: usize,
+        text: &str,
+        expected: &str,
+    ) -> Result<&'a [String], BuildError> {
+        let after = self.next.checked_add(count);
+        let words = after.and_then(|after| self.words.get(self.next..after));
+        let words = words.ok_or_else(|| self.refuse(text, expected))?;
+        self.next += count;
+        Ok(words)
+    }
+
     /// A plain decimal number of sectors or a place, as the kernel reads `%llu`.
     ///
     /// # Errors

@@ -4,6 +4,7 @@ mod dust;
 mod error;
 mod flakey;
 mod linear;
+mod multipath;
 mod striped;
 mod unstriped;
 mod zero;
@@ -14,6 +15,7 @@ use crate::target::TargetKind;
 pub static KINDS: &[&TargetKind] = &[
     &zero::KIND,
     &unstriped::KIND,
+    &multipath::KIND,
     &flakey::KIND,
     &dust::KIND,
     &striped::KIND,

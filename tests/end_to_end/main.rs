@@ -13,6 +13,7 @@ mod life;
 mod links;
 mod model;
 mod mounts;
+mod multipath;
 mod people;
 mod rights;
 mod speed;
