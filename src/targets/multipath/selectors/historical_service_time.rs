@@ -178,7 +178,7 @@ impl Selector for HistoricalServiceTime {
     fn select(&self, _len: Bytes) -> Option<usize> {
         let now = now() as i64;
         let mut best: Option<(usize, Standing)> = None;
-        for path in self.valid.from_turn() {
+        for path in self.valid.all_in_turn() {
             let this = self.paths[path].standing();
             if best.is_none_or(|(_, best)| is_better(this, best, now, self.threshold_multiplier)) {
                 best = Some((path, this));

@@ -31,8 +31,11 @@ pub struct SelectorKind {
     /// How many words of a path the status shows.
     pub path_status: usize,
     /// Reads as many words of arguments as it is told.
-    pub create: fn(&mut BuildArgs<'_>, usize) -> Result<Box<dyn Selector>, BuildError>,
+    pub create: fn(&mut BuildArgs<'_>, usize) -> Created,
 }
+
+/// A selector without paths yet, or why not.
+pub type Created = Result<Box<dyn Selector>, BuildError>;
 
 /// What deals requests out over the paths of a group.
 pub trait Selector: Send + Sync {

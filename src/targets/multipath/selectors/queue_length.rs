@@ -46,7 +46,7 @@ impl Selector for QueueLength {
 
     fn select(&self, _len: Bytes) -> Option<usize> {
         let mut best: Option<(usize, u64)> = None;
-        for path in self.valid.from_turn() {
+        for path in self.valid.all_in_turn() {
             let under_way = self.paths[path].under_way.load(Ordering::Relaxed);
             if best.is_none_or(|(_, least)| under_way < least) {
                 best = Some((path, under_way));

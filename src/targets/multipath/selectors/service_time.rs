@@ -80,7 +80,7 @@ impl Selector for ServiceTime {
 
     fn select(&self, len: Bytes) -> Option<usize> {
         let mut best: Option<(usize, (u64, u32))> = None;
-        for index in self.valid.from_turn() {
+        for index in self.valid.all_in_turn() {
             let path = &self.paths[index];
             let this = (path.under_way.load(Memory::Relaxed), path.throughput);
             if best.is_none_or(|(_, best)| compare(this, best, len.0).is_lt()) {

@@ -41,7 +41,7 @@ impl ValidPaths {
     }
 
     /// All of them, from the one whose turn it is on; the next one is then due.
-    pub fn from_turn(&self) -> impl Iterator<Item = usize> {
+    pub fn all_in_turn(&self) -> impl Iterator<Item = usize> {
         let count = self.count();
         let first = match count {
             0 | 1 => 0,
@@ -124,7 +124,7 @@ mod tests {
         assert_eq!(turns(&valid, 4), [2, 1, 3, 2]);
         valid.insert_first(0);
         assert_eq!(turns(&valid, 5), [0, 1, 3, 2, 0]);
-        assert_eq!(valid.from_turn().collect::<Vec<_>>(), [1, 3, 2, 0]);
+        assert_eq!(valid.all_in_turn().collect::<Vec<_>>(), [1, 3, 2, 0]);
         (0..4).for_each(|path| valid.remove(path));
         assert_eq!((valid.count(), valid.take_turn()), (0, None));
         valid.remove(2);
