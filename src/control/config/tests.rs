@@ -189,7 +189,7 @@ table = ""
         ":16: device c: 'uuid': expected a text in quotes, found the number 5",
         ":17: device c: 'cache': expected one of none, keep, writeback, passthrough, found \"write-back\"",
         ":20: device c: table, line 2: expected its length in sectors, found 'x' (a row is START LENGTH TARGET [ARGUMENT...])",
-        ":21: device c: row 2, word 3: nosuch: unknown target type: expected one of zero, unstriped, striped, linear, error, found 'nosuch'",
+        ":21: device c: row 2, word 3: nosuch: unknown target type: expected one of KINDS, found 'nosuch'",
         ":24: device c: this name is already that of the device on line 15",
         ":26: device c: row 1, word 4: linear: Device lookup failed: expected a device that can be opened (it does not exist, and no [[file]] section makes it), found 'missing.img'",
         ":27: device c: row 2, word 1: zero: Gap in table: expected sector 8, found '9'",
@@ -200,10 +200,12 @@ table = ""
     ];
     let folder = TempDir::new().unwrap();
     let found = read_in(&folder, text).unwrap_err();
+    let kinds: Vec<_> = KINDS.iter().map(|kind| kind.name).collect();
     let want = want.map(|want| {
         format!(
             "x.toml{}",
             want.replace("FOLDER", folder.path().to_str().unwrap())
+                .replace("KINDS", &kinds.join(", "))
         )
     });
     assert_eq!(found, want, "{found:#?}");
