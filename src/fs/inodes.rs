@@ -66,7 +66,7 @@ impl OwnerChange {
 pub struct Inode {
     device: Arc<Device>,
     /// Keeps writes apart that share a block.
-    pub edges: Edges,
+    pub edges: Arc<Edges>,
     /// The open files.
     pub opens: Opens,
     /// How long a flush takes on average; where it takes long, the next one must not hold up a worker.
@@ -83,7 +83,7 @@ impl Inode {
     fn new(device: Arc<Device>, owner: Owner) -> Inode {
         Inode {
             device,
-            edges: Edges::new(),
+            edges: Arc::new(Edges::new()),
             opens: Opens::default(),
             flush_nanos: AtomicU64::new(0),
             written_at: AtomicI64::new(0),

@@ -11,9 +11,7 @@ use super::front::Front;
 use super::inodes::Inode;
 use super::protocol::written;
 use super::transport::Reply;
-use crate::io::{
-    BlockDev, DiskQueue, Errno, Flags, IoResult, OpKind, Part, Pass, Plan, Unplanned, Watch,
-};
+use crate::io::{BlockDev, DiskQueue, Errno, Flags, IoResult, OpKind, Part, Plan, Unplanned};
 use crate::sync::Arc;
 use crate::unit::{Sector, Sectors};
 
@@ -162,31 +160,8 @@ impl Queued {
 
 /// Plans a write that is kept apart, until it has ended, from those that cover blocks in part.
 fn plan_write(inode: &Arc<Inode>, at: u64, len: usize, flags: Flags) -> Result<Plan, Unplanned> {
-    let passing = PassingEdges {
-        pass: Some(inode.edges.pass_aligned().ok_or(Unplanned)?),
-        inode: inode.clone(),
-    };
+    let passing = inode.edges.pass_aligned().ok_or(Unplanned)?;
     let mut plan = bytes::plan_write(inode.device().clone(), at, len, flags)?;
     plan.watch(0, Box::new(passing));
     Ok(plan)
-}
-
-/// A write's place among those of whole blocks, held until its plan has ended or is given up.
-struct PassingEdges {
-    inode: Arc<Inode>,
-    pass: Option<Pass>,
-}
-
-impl Watch for PassingEdges {
-    fn ended(self: Box<Self>, _result: IoResult) {}
-
-    fn put_off(self: Box<Self>) {}
-}
-
-impl Drop for PassingEdges {
-    fn drop(&mut self) {
-        if let Some(pass) = self.pass.take() {
-            self.inode.edges.leave(pass);
-        }
-    }
 }

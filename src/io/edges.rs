@@ -8,7 +8,8 @@
 
 use std::ops::Range;
 
-use super::{InFlight, Inside, IoError, OpKind, Pass, RangeGuard, RangeLock};
+use super::{InFlight, Inside, IoError, IoResult, OpKind, Pass, RangeGuard, RangeLock, Watch};
+use crate::sync::Arc;
 use crate::unit::Sectors;
 
 /// The writes of one device, by the logical blocks that they touch.
@@ -25,6 +26,13 @@ pub enum EdgeGuard<'a> {
     Aligned(Inside<'a>),
     /// It holds its blocks.
     Held(RangeGuard<'a, u64>),
+}
+
+/// A write of whole blocks on its way as a [plan](super::Plan), until that has ended or is given up.
+pub struct AlignedWrite {
+    edges: Arc<Edges>,
+    /// Taken when it ends.
+    pass: Option<Pass>,
 }
 
 impl Default for Edges {
@@ -60,16 +68,13 @@ impl Edges {
         self.hold(blocks, unaligned, nowait)
     }
 
-    /// Enters a write of whole blocks that ends on another thread, by [`Edges::leave`]; `None` where it would have to
-    /// hold a range.
-    pub fn pass_aligned(&self) -> Option<Pass> {
-        let inside = self.aligned.try_enter(OpKind::Write, Sectors::ZERO);
-        inside.map(Inside::hand_over)
-    }
-
-    /// Ends a write that [passed](Edges::pass_aligned).
-    pub fn leave(&self, pass: Pass) {
-        drop(self.aligned.take_over(pass));
+    /// Enters a write of whole blocks that may end on another thread; `None` where it would have to hold a range.
+    pub fn pass_aligned(self: &Arc<Edges>) -> Option<AlignedWrite> {
+        let inside = self.aligned.try_enter(OpKind::Write, Sectors::ZERO)?;
+        Some(AlignedWrite {
+            edges: self.clone(),
+            pass: Some(inside.hand_over()),
+        })
     }
 
     #[cold]
@@ -98,6 +103,20 @@ impl Edges {
     /// Back to counting alone, if no write holds a range: for when the last opener has closed the file.
     pub fn reset_if_idle(&self) {
         self.blocks.if_idle(|| self.aligned.open());
+    }
+}
+
+impl Watch for AlignedWrite {
+    fn ended(self: Box<Self>, _result: IoResult) {}
+
+    fn put_off(self: Box<Self>) {}
+}
+
+impl Drop for AlignedWrite {
+    fn drop(&mut self) {
+        if let Some(pass) = self.pass.take() {
+            drop(self.edges.aligned.take_over(pass));
+        }
     }
 }
 

@@ -30,7 +30,7 @@ pub use buffer::{Buffer, Piece, ReadBuf, WriteBuf};
 pub use clock::Clock;
 pub use dev_ref::{DevRef, DeviceNumber, OpenDevice};
 pub use disk_queue::{DiskQueue, Done, OwnRing};
-pub use edges::{EdgeGuard, Edges};
+pub use edges::{AlignedWrite, EdgeGuard, Edges};
 pub use error::{Errno, IoError, IoResult};
 pub use extent::Extent;
 pub use fan_out::{fan_out, worth_fanning};

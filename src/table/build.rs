@@ -267,7 +267,9 @@ fn check_against_devices(
     for (index, row) in rows.iter().enumerate() {
         let mut refused = None;
         row.target.devices(&mut |range| {
-            refused = refused.take().or_else(|| device_area_error(range));
+            refused = refused
+                .take()
+                .or_else(|| device_area_error(range, &row.limits));
         });
         if let Some(text) = refused {
             return Err(refuse_whole(context, index, &text));
@@ -294,8 +296,8 @@ fn refuse_whole(context: &TableContext<'_>, index: usize, text: &str) -> TableEr
     }
 }
 
-/// Whether the stretch lies on its device, at block boundaries (dm-table.c: device_area_is_invalid).
-fn device_area_error(range: &DevRef) -> Option<String> {
+/// Whether the stretch lies on its device, at block boundaries of the row (dm-table.c: device_area_is_invalid).
+fn device_area_error(range: &DevRef, row: &Limits) -> Option<String> {
     let (start, len) = (range.start(), range.checked());
     let device_len = range.device().dev.capacity();
     let name = &range.device().name;
@@ -311,7 +313,7 @@ fn device_area_error(range: &DevRef) -> Option<String> {
             "{name} too small for target: start={start}, len={len}, dev_size={device_len}"
         ));
     }
-    let block = range.limits().logical_block_size;
+    let block = row.logical_block_size;
     let unaligned = |sectors: u64| sectors & (u64::from(block >> SECTOR_SHIFT).max(1) - 1) != 0;
     if unaligned(start.0) {
         return Some(format!(

@@ -3,7 +3,7 @@
 //! Keeps nothing. The second form only borrows the device's limits and size check. It may take the place of any
 //! other kind, which is how `wipe_table` gets users off a device.
 
-use crate::io::{DevRef, IoError, IoResult, Request};
+use crate::io::{DevRef, IoError, IoResult, Limits, Request};
 use crate::target::{
     Behaviour, BuildArgs, BuildError, Mapping, ModelRow, Naming, Rules, Target, TargetKind,
 };
@@ -20,11 +20,18 @@ pub static KIND: TargetKind = TargetKind {
         ..Rules::NONE
     },
     build,
-    model: &[ModelRow {
-        len: 64,
-        args: "",
-        behaves: Behaviour::Fails,
-    }],
+    model: &[
+        ModelRow {
+            len: 64,
+            args: "",
+            behaves: Behaviour::Fails,
+        },
+        ModelRow {
+            len: 65,
+            args: "{0} 7",
+            behaves: Behaviour::Fails,
+        },
+    ],
 };
 
 struct Failing {
@@ -59,4 +66,13 @@ impl Target for Failing {
     fn devices<'s>(&'s self, visit: &mut dyn FnMut(&'s DevRef)) {
         self.borrowed.iter().for_each(visit);
     }
+
+    fn limits(&self, stacked: &mut Limits) {
+        // A discard fails rather than being no operation of the device (dm-target.c: io_err_io_hints).
+        stacked.max_discard = Sectors(u64::from(u32::MAX));
+        stacked.discard_granularity = 512;
+    }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,11 +1,14 @@
 //! The registry: every kind of target that a table may name, one file each.
 
+mod delay;
 mod dust;
+mod ebs;
 mod error;
 mod flakey;
 mod linear;
 mod multipath;
 mod striped;
+mod switch;
 mod unstriped;
 mod zero;
 
@@ -15,9 +18,12 @@ use crate::target::TargetKind;
 pub static KINDS: &[&TargetKind] = &[
     &zero::KIND,
     &unstriped::KIND,
+    &switch::KIND,
     &multipath::KIND,
     &flakey::KIND,
+    &ebs::KIND,
     &dust::KIND,
+    &delay::KIND,
     &striped::KIND,
     &linear::KIND,
     &error::KIND,

@@ -6,6 +6,7 @@
 
 mod cache;
 mod faults;
+mod faulty_disks;
 mod files;
 mod fio;
 mod harden;

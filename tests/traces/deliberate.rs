@@ -29,6 +29,20 @@ const FLAKEY_TABLE: &str = "newer kernels end the table without a blank, and nam
 /// dm-flakey.c, flakey_end_io, since kernel 6.5: the place of the data is saved before the device moves it on.
 const FLAKEY_READS: &str = "this kernel fails to corrupt what is read; newer ones do it";
 
+/// What the kernel of this trace says of every ebs row.
+const NO_EBS: &str = "device-mapper: table: 254:0: ebs: unknown target type\n\
+                      device-mapper: ioctl: error adding target to table\n";
+
+const fn ebs_row(step: &'static str, kernel: &'static str, ours: &'static str) -> Deliberate {
+    Deliberate {
+        trace: "badtables/badtables",
+        step,
+        kernel,
+        ours,
+        reason: "this trace was made by a kernel that was built without ebs",
+    }
+}
+
 const fn flakey_table(
     trace: &'static str,
     step: &'static str,
@@ -68,6 +82,9 @@ const fn refused_error_row(
     }
 }
 
+/// Target types that the kernel of the list of types was built without.
+pub const TYPES_BUILT_WITHOUT: [&str; 1] = ["ebs"];
+
 /// All of them.
 pub const DELIBERATE: &[Deliberate] = &[
     Deliberate {
@@ -82,6 +99,13 @@ pub const DELIBERATE: &[Deliberate] = &[
         step: "targets",
         kernel: "error            v1.5.0",
         ours: "error            v1.7.0",
+        reason: NEWER,
+    },
+    Deliberate {
+        trace: "simple/targets",
+        step: "targets",
+        kernel: "delay            v1.3.0",
+        ours: "delay            v1.4.0",
         reason: NEWER,
     },
     Deliberate {
@@ -119,6 +143,39 @@ pub const DELIBERATE: &[Deliberate] = &[
                device-mapper: ioctl: unable to set up device queue for new table.\n",
         reason: FILES_ARE_DEVICES,
     },
+    Deliberate {
+        trace: "simple/delay",
+        step: "image-sha256 b",
+        kernel: "7dbb9d9c4f70ece8a0a62307180b58b6d09960a8418fd2e819471dd7ed20a437",
+        ours: "797dbbd7ab523c42732725aa43e15b6fc2fdb967ba28f0aa29cd6ac7fe6c507b",
+        reason: "the page cache over the kernel's device fills a page of 8 sectors from the device for reads, changes 4 \
+                 of them and writes all to the one for writes; here 4 are written",
+    },
+    ebs_row(
+        "create bad: 0 8 ebs {a} 0",
+        NO_EBS,
+        "device-mapper: table: 254:0: ebs: Invalid argument count (-EINVAL)\n\
+         device-mapper: ioctl: error adding target to table\n",
+    ),
+    ebs_row(
+        "create bad: 0 8 ebs {a} 0 1 3",
+        NO_EBS,
+        "device-mapper: table: 254:0: ebs: Invalid underlying block size (-EINVAL)\n\
+         device-mapper: ioctl: error adding target to table\n",
+    ),
+    ebs_row(
+        "create bad: 0 8 ebs {a} 0 x",
+        NO_EBS,
+        "device-mapper: table: 254:0: ebs: Invalid emulated block size (-EINVAL)\n\
+         device-mapper: ioctl: error adding target to table\n",
+    ),
+    ebs_row(
+        "create bad: 0 8 ebs {a} 1 2",
+        NO_EBS,
+        "device-mapper: table: 254:0: start=1 not aligned to h/w logical block size 1024 of a.img\n\
+         device-mapper: core: Cannot calculate initial queue limits\n\
+         device-mapper: ioctl: unable to set up device queue for new table.\n",
+    ),
     flakey_table(
         "simple/flakey-corrupt_read",
         "table fl",
