@@ -35,7 +35,7 @@ pub static KIND: TargetKind = TargetKind {
         },
         ModelRow {
             len: 400,
-            args: "{0} 5 4",
+            args: "{0} 4 4",
             behaves: Behaviour::Disk,
         },
     ],
