@@ -1,4 +1,5 @@
-//! What the data path's own machinery costs: the gate, and carrying out pieces at once rather than in turn.
+//! What the data path's own machinery costs: the gate, a row of each target that has nothing to do but pass on, and
+//! carrying out pieces at once rather than in turn.
 //!
 //! `cargo bench --bench machinery [-- DIR]`; DIR (default /dev/shm) is where a file for cached pieces is made.
 
@@ -9,18 +10,25 @@ use std::hint::black_box;
 use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
-use std::sync::Barrier;
+use std::sync::{Arc, Barrier};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use dmfs::device::gate::Gate;
-use dmfs::io::{IoError, OpKind, fan_out};
-use dmfs::unit::Sectors;
+use dmfs::io::{
+    BlockDev, DeviceNumber, IoError, IoResult, Limits, OpKind, OpenDevice, ReadBuf, Request,
+    fan_out,
+};
+use dmfs::table::{RowSpec, Table, TableContext};
+use dmfs::target::{Access, DeviceOpener, EventSink, OpenError};
+use dmfs::targets::KINDS;
+use dmfs::unit::{Sector, Sectors};
 
 const ROUNDS: usize = 60;
 
 fn main() -> io::Result<()> {
     gates();
+    rows();
     let folder = std::env::args().skip(1).find(|word| !word.starts_with('-'));
     let path = Path::new(folder.as_deref().unwrap_or("/dev/shm")).join("dmfs-machinery");
     let file = OpenOptions::new()
@@ -71,6 +79,98 @@ fn gates() {
     });
     println!("ten gates, one thread:  {alone:>9.1?}");
     println!("ten gates, two threads: {together:>9.1?} each");
+}
+
+/// A device that does nothing.
+struct Nothing;
+
+impl BlockDev for Nothing {
+    fn capacity(&self) -> Sectors {
+        Sectors(1 << 30)
+    }
+
+    fn limits(&self) -> Limits {
+        Limits::default()
+    }
+
+    fn submit(&self, request: Request<'_>) -> IoResult {
+        black_box(&request);
+        Ok(())
+    }
+}
+
+struct Opener;
+
+impl DeviceOpener for Opener {
+    fn open(&self, spec: &str, _access: Access) -> Result<Arc<OpenDevice>, OpenError> {
+        Ok(Arc::new(OpenDevice {
+            number: DeviceNumber { major: 7, minor: 0 },
+            path: spec.into(),
+            name: spec.to_owned(),
+            dev: Arc::new(Nothing),
+            direct: false,
+            mapped: None,
+            part: None,
+        }))
+    }
+}
+
+struct Deaf;
+
+impl EventSink for Deaf {
+    fn raise(&self) {}
+}
+
+fn table(kind: &str, params: &str) -> Table {
+    let row = RowSpec {
+        start: Sector(0),
+        len: Sectors(1 << 20),
+        kind: kind.to_owned(),
+        params: params.to_owned(),
+    };
+    let context = TableContext {
+        kinds: KINDS,
+        access: Access::ReadWrite,
+        number: DeviceNumber { major: 1, minor: 0 },
+        opener: &Opener,
+        events: Arc::new(Deaf),
+        again: false,
+    };
+    Table::build(&[row], &context).unwrap_or_else(|error| panic!("{kind} {params}: {error}"))
+}
+
+/// A request of 4 KiB through a table of one row over a device that does nothing.
+fn rows() {
+    const STEPS: u32 = 5_000;
+    let kinds = [
+        ("linear", "x 8"),
+        ("dust", "x 8 4096"),
+        ("flakey", "x 8 1000000 1"),
+        ("delay", "x 8 0"),
+        ("switch", "2 128 0 x 8 x 8"),
+        ("ebs", "x 8 1 8"),
+    ];
+    let tables: Vec<_> = kinds
+        .iter()
+        .map(|(kind, params)| (kind, table(kind, params)))
+        .collect();
+    let mut times = vec![Duration::MAX; tables.len()];
+    let mut memory = [0; 4096];
+    // In turns, so that what else the machine does is shared.
+    for _ in 0..ROUNDS {
+        for ((_, table), best) in tables.iter().zip(&mut times) {
+            let begun = Instant::now();
+            for step in 0..u64::from(STEPS) {
+                let at = Sector(step * 8);
+                let read = Request::read(at, ReadBuf::new(&mut memory));
+                let _ = black_box(table.submit(black_box(read)));
+            }
+            *best = (*best).min(begun.elapsed() / STEPS);
+        }
+    }
+    for ((kind, _), best) in tables.iter().zip(&times) {
+        println!("{:<24}{best:>9.1?}", format!("a row of {kind}:"));
+    }
 }
 
 fn pieces(file: &File) -> io::Result<()> {

@@ -62,6 +62,12 @@ pub trait Target: Send + Sync {
         Err(MessageError::unsupported())
     }
 
+    /// Messages that bring a target that was just built of the same arguments to what messages have made of this one:
+    /// what a mount that outlives its daemon remembers, beside the arguments.
+    fn recall(&self) -> Vec<String> {
+        Vec::new()
+    }
+
     /// Adds the target's own wishes to the limits stacked from its devices.
     fn limits(&self, _stacked: &mut Limits) {}
 

@@ -129,6 +129,16 @@ impl Repeat {
         ticks
     }
 
+    /// The message that brings a new clock to where this one is.
+    pub fn recall(&self) -> Vec<String> {
+        let ticks = match self.ticks {
+            Some(_) => self.clock.seconds(),
+            None => 0,
+        };
+        let message = (ticks > 0).then(|| format!("{TICK} {ticks}"));
+        message.into_iter().collect()
+    }
+
     /// A random number: which one follows from the seed and from how many were asked for before.
     pub fn roll(&self) -> u64 {
         mix(self

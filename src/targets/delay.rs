@@ -255,6 +255,10 @@ impl Target for Delay {
         Ok(String::new())
     }
 
+    fn recall(&self) -> Vec<String> {
+        self.repeat.recall()
+    }
+
     fn devices<'s>(&'s self, visit: &mut dyn FnMut(&'s DevRef)) {
         for class in self.classes() {
             visit(&class.range);

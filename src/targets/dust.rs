@@ -429,6 +429,18 @@ impl Target for Dust {
         }
     }
 
+    fn recall(&self) -> Vec<String> {
+        let list = self.list.lock();
+        let blocks = list.bad.iter();
+        let mut messages: Vec<String> = blocks
+            .map(|(block, refuses)| format!("addbadblock {block} {refuses}"))
+            .collect();
+        let switches = [(list.enabled, "enable"), (list.quiet, "quiet")];
+        let on = switches.into_iter().filter(|(is_on, _)| *is_on);
+        messages.extend(on.map(|(_, message)| message.to_owned()));
+        messages
+    }
+
     fn devices<'s>(&'s self, visit: &mut dyn FnMut(&'s DevRef)) {
         visit(&self.range);
     }

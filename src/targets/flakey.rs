@@ -242,6 +242,10 @@ impl Target for Flakey {
         self.repeat.tick(words).map(|()| String::new())
     }
 
+    fn recall(&self) -> Vec<String> {
+        self.repeat.recall()
+    }
+
     fn devices<'s>(&'s self, visit: &mut dyn FnMut(&'s DevRef)) {
         visit(&self.range);
     }

@@ -6,7 +6,7 @@
 mod mappings;
 mod regions;
 
-use mappings::set_mappings;
+use mappings::{mappings, set_mappings};
 use regions::Regions;
 
 use crate::io::{DevRef, Errno, Extent, IoResult, Limits, Part, Plan, Request, Unplanned};
@@ -139,6 +139,12 @@ impl Target for Switch {
                 "set_region_mappings and what to set",
             )),
         }
+    }
+
+    fn recall(&self) -> Vec<String> {
+        let words = mappings(&self.regions);
+        let message = || format!("set_region_mappings {}", words.join(" "));
+        (!words.is_empty()).then(message).into_iter().collect()
     }
 
     fn devices<'s>(&'s self, visit: &mut dyn FnMut(&'s DevRef)) {

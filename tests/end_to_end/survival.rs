@@ -81,6 +81,61 @@ impl Random {
     }
 }
 
+#[test]
+fn what_messages_have_made_of_a_target_outlives_the_daemon() {
+    let watchdog = Watchdog::of_seconds(60);
+    let mount = supervised();
+    watchdog.mind(&mount);
+    let (a, b) = (mount.backing("a", MIB), mount.backing("b", MIB));
+    let (a, b) = (word(&a), word(&b));
+    mount.create("switch", &format!("0 2048 switch 2 64 0 {a} 0 {b} 0"));
+    mount.create("dust", "0 2048 dust mem:1M:dust 0 512");
+    mount.create(
+        "flakey",
+        "0 2048 flakey dmfs:clock=messages mem:1M:flakey 0 5 1",
+    );
+    let moved = [
+        "message",
+        "switch",
+        "0",
+        "set_region_mappings",
+        "0:1",
+        ":0",
+        ":0",
+    ];
+    mount.dmfs(&moved).must();
+    for words in ["addbadblock 7 2", "addbadblock 9", "enable", "quiet"] {
+        let words = [
+            &["message", "dust", "0"],
+            &words.split(' ').collect::<Vec<_>>()[..],
+        ];
+        mount.dmfs(&words.concat()).must();
+    }
+    mount
+        .dmfs(&["message", "flakey", "0", "dmfs:tick", "5"])
+        .must();
+    mount.open("switch").write_all_at(&[7; 512], 0).unwrap();
+
+    kill_and_wait(&mount);
+
+    let mut seen = [0; 512];
+    File::open(b).unwrap().read_exact_at(&mut seen, 0).unwrap();
+    assert_eq!(seen, [7; 512]);
+    assert_eq!(read(&mount.open("switch"), 0, 512), [7; 512]);
+    let said = mount
+        .dmfs(&["message", "dust", "0", "listbadblocks"])
+        .must();
+    assert_eq!(said.trim(), "7\n9");
+    let status = mount.dmfs(&["status", "dust"]).must();
+    assert!(
+        status.ends_with(" fail_read_on_bad_block quiet\n"),
+        "{status}"
+    );
+    assert!(mount.open("dust").read_at(&mut [0; 512], 7 * 512).is_err());
+    assert!(mount.open("flakey").read_at(&mut [0; 512], 0).is_err());
+    mount.stop();
+}
+
 /// Kills daemon after daemon, each some time after it began.
 fn kill_at_random(mount: &Mount, seed: u64) {
     println!("seed {seed}");

@@ -119,9 +119,15 @@ pub struct TableRecord {
     pub devices: Vec<DeviceUse>,
 }
 
-/// A row: start and length in sectors, kind, arguments with devices as numbers.
+/// A row: start and length in sectors, kind, arguments with devices as numbers, messages that it has had.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct RowRecord(pub u64, pub u64, pub String, pub String);
+pub struct RowRecord(
+    pub u64,
+    pub u64,
+    pub String,
+    pub String,
+    #[serde(default)] pub Vec<String>,
+);
 
 /// A device that a table has open.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -181,6 +187,7 @@ impl TableRecord {
                 row.len().0,
                 row.kind().name.to_owned(),
                 params,
+                row.target().recall(),
             )
         };
         TableRecord {

@@ -152,7 +152,16 @@ impl Again<'_> {
             events: device.events().clone(),
             again: true,
         };
-        Ok(Table::build(&rows, &context)?)
+        let built = Table::build(&rows, &context)?;
+        for (row, record) in built.rows().iter().zip(&table.rows) {
+            for text in &record.4 {
+                let words: Vec<&str> = text.split(' ').collect();
+                if let Err(error) = row.target().message(&words, &opener) {
+                    log::error!("{}: {text}: {error:?}", device.name());
+                }
+            }
+        }
+        Ok(built)
     }
 }
 

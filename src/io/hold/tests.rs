@@ -38,7 +38,10 @@ fn who_is_held_goes_when_it_is_opened() {
     let (done, ended) = channel();
     for number in 0..3 {
         let done = done.clone();
-        hold.later(LONG - number * 1_000_000, Box::new(move || done.send(number).unwrap()));
+        hold.later(
+            LONG - number * 1_000_000,
+            Box::new(move || done.send(number).unwrap()),
+        );
     }
     let sleeper = {
         let hold = hold.clone();

@@ -212,6 +212,18 @@ fn the_status_tells_the_mode() {
     assert_eq!(status(&table), "{0} bypass verbose");
 }
 
+#[test]
+fn what_messages_have_made_of_it_is_recalled() {
+    let table = build("0 4080 dust {0} 8 1024").unwrap();
+    let target = table.rows()[0].target();
+    assert_eq!(target.recall(), Vec::<String>::new());
+    let messages = ["addbadblock 3 0", "addbadblock 9 255", "enable", "quiet"];
+    for text in messages {
+        message(&table, text).unwrap();
+    }
+    assert_eq!(target.recall(), messages);
+}
+
 /// As Linux 6.1 does it with `0 2040 dust DEVICE 1 4096` and blocks 0 and 1: a piece counts by its first sector.
 #[test]
 fn pieces_begin_with_the_row() {

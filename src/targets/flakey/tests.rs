@@ -211,6 +211,11 @@ fn messages_drive_time() {
         ("dmfs:tick 3", true),
     ] {
         assert_eq!(message(&table, text).unwrap(), "");
+        let again = build("0 100 flakey dmfs:clock=messages {0} 0 3 2").unwrap();
+        for text in table.rows()[0].target().recall() {
+            message(&again, &text).unwrap();
+        }
+        assert_eq!(read(&again, 0, 1).is_err(), is_down);
         assert_eq!(
             (read(&table, 0, 1).is_err(), flush(&table).is_err()),
             (is_down, is_down)

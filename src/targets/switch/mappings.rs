@@ -24,6 +24,30 @@ pub(super) fn set_mappings(regions: &Regions, words: &[&str]) -> Result<(), Mess
     Ok(())
 }
 
+/// Words that set what was set of `regions`.
+pub(super) fn mappings(regions: &Regions) -> Vec<String> {
+    let mut words = Vec::new();
+    // The region that was told last and its path, and for how many more it holds.
+    let mut last: Option<(u64, u64)> = None;
+    let mut more = 0;
+    for (region, path) in regions.set_ones() {
+        match last {
+            Some((before, same)) if before + 1 == region && same == path => more += 1,
+            before => {
+                words.extend((more > 0).then(|| format!("R1,{more:x}")));
+                more = 0;
+                words.push(match before {
+                    Some((before, _)) if before + 1 == region => format!(":{path:x}"),
+                    _ => format!("{region:x}:{path:x}"),
+                });
+            }
+        }
+        last = Some((region, path));
+    }
+    words.extend((more > 0).then(|| format!("R1,{more:x}")));
+    words
+}
+
 fn refuse(word: &str) -> MessageError {
     MessageError::invalid(
         format!("switch: invalid set_region_mappings argument: '{word}'"),

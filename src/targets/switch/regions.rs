@@ -73,6 +73,20 @@ impl Regions {
         }) as usize
     }
 
+    /// The regions whose path was set, and the path.
+    pub(super) fn set_ones(&self) -> impl Iterator<Item = (u64, u64)> {
+        let per_slot = SLOT_BITS >> self.shift;
+        let slots = self.slots.iter().zip((0..).step_by(per_slot as usize));
+        let used = slots.filter(|(slot, _)| slot.load(Ordering::Relaxed) != 0);
+        used.flat_map(move |(slot, first)| {
+            let entries = slot.load(Ordering::Relaxed);
+            let (_, _, mask) = self.entry(0);
+            let paths = (0..per_slot).map(move |at| (entries >> (at << self.shift)) & mask);
+            let regions = (first..).zip(paths).filter(|(_, entry)| *entry != 0);
+            regions.map(|(region, entry)| (region, entry - 1))
+        })
+    }
+
     /// Sets the path of `region`. Only one thread at a time does.
     pub(super) fn set(&self, region: u64, path: u64) {
         let (slot, place, mask) = self.entry(region);

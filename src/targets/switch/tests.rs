@@ -2,7 +2,7 @@
 
 use proptest::prelude::{ProptestConfig, Strategy, any, prop_oneof, proptest};
 
-use super::mappings::set_mappings;
+use super::mappings::{mappings, set_mappings};
 use super::regions::Regions;
 use crate::io::Errno;
 use crate::target::Naming;
@@ -175,6 +175,16 @@ fn regions_keep_their_place_on_every_path() {
 }
 
 #[test]
+fn what_was_set_is_recalled_in_few_words() {
+    let table = build("0 2000 switch 3 64 0 {0} 0 {1} 8 {2} 16").unwrap();
+    let target = table.rows()[0].target();
+    assert_eq!(target.recall(), Vec::<String>::new());
+    let text = "set_region_mappings 3:1 :2 R1,c 1e:0";
+    message(&table, text).unwrap();
+    assert_eq!(target.recall(), [text]);
+}
+
+#[test]
 fn a_table_of_many_regions_fits_a_few_bits_each() {
     // One entry takes 2, 4, 8, 16 and 32 bits.
     for n_paths in [1, 2, 3, 7, 15, 255, 256, 65535, 65536] {
@@ -247,8 +257,15 @@ proptest! {
                 }
             }
             assert_eq!(set_mappings(&regions, &texts).is_ok(), is_right);
-            let seen: Vec<u64> = (0..COUNT).map(|region| regions.path(region) as u64).collect();
-            assert_eq!(seen, model);
+            let seen = |regions: &Regions| -> Vec<u64> {
+                (0..COUNT).map(|region| regions.path(region) as u64).collect()
+            };
+            assert_eq!(seen(&regions), model);
+            let recalled = Regions::new(COUNT, PATHS as u32).unwrap();
+            let words = mappings(&regions);
+            let words: Vec<&str> = words.iter().map(String::as_str).collect();
+            set_mappings(&recalled, &words).unwrap();
+            assert_eq!(seen(&recalled), model);
         }
     }
 
