@@ -62,6 +62,8 @@ pub mod control;
 pub mod crypto;
 pub mod daemon;
 pub mod device;
+pub mod encrypted;
+pub mod format;
 pub mod fs;
 pub mod io;
 pub mod sync;

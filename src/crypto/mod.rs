@@ -16,12 +16,14 @@ mod algorithm;
 mod error;
 mod hash;
 mod iv;
+mod key_derivation;
 mod modes;
 mod sector;
 mod spec;
 
 pub use error::CipherError;
 pub use hash::Hash;
+pub use key_derivation::{KeyDerivation, Underivable, Variant, has_pbkdf2};
 pub use sector::{SectorCipher, SectorSize};
 pub use spec::CipherSpec;
 
