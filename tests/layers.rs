@@ -15,7 +15,7 @@ const LAYERS: &[&[&str]] = &[
     &["io"],
     &["backing", "meta"],
     &["target"],
-    &["targets", "table"],
+    &["targets", "table", "encrypted"],
     &["device"],
     &["fs"],
     &["control"],
@@ -23,7 +23,7 @@ const LAYERS: &[&[&str]] = &[
 ];
 
 /// All that the command line may use: it never touches a device.
-const CLI_USES: [&str; 3] = ["unit", "terminal", "control::protocol"];
+const CLI_USES: [&str; 4] = ["unit", "terminal", "control::protocol", "encrypted"];
 
 /// A Rust file of ours: its path below `src` and its text without comments and tests.
 struct Source {

@@ -3,12 +3,14 @@
 //! A pipe or a file gets plain text. So does a terminal where `NO_COLOR` is set, or `TERM` is `dumb`.
 
 mod progress;
+mod prompt;
 
 use std::os::fd::AsFd;
 
 use rustix::termios::{isatty, tcgetwinsize};
 
 pub use progress::{Amount, Progress};
+pub use prompt::{MAX_TYPED, ask, read_line, without_echo};
 
 /// How text is shown on one stream.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
