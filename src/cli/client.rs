@@ -12,6 +12,7 @@ use rustix::net::{
     AddressFamily, SocketAddrUnix, SocketFlags, SocketType, connect as connect_socket, socket_with,
 };
 use serde_json::{from_slice, to_vec};
+use zeroize::Zeroize;
 
 use crate::control::protocol::dm_ioctl::Command;
 use crate::control::protocol::frame::{
@@ -154,8 +155,11 @@ impl Client {
         }
     }
 
-    fn transact(&mut self, request: Request) -> Result<Reply, FrameError> {
-        write_request(&mut self.stream, &request)?;
+    fn transact(&mut self, mut request: Request) -> Result<Reply, FrameError> {
+        let written = write_request(&mut self.stream, &request);
+        // A table may hold keys.
+        request.payload.zeroize();
+        written?;
         let reply = read_reply(&mut self.stream)?;
         match reply.kind == request.kind && reply.command == request.command {
             true => Ok(reply),

@@ -3,6 +3,7 @@
 //! The grammar is dmsetup's: options stand anywhere, long ones may be cut to a unique prefix, and every
 //! option is accepted with every verb. What a verb lists as its options is what its help tells.
 
+use super::cryptsetup;
 use super::doctor::doctor;
 use super::session::{Each, Once};
 use super::top;
@@ -309,6 +310,16 @@ const fn ours(verb: VerbDef) -> VerbDef {
         dmfs_only: true,
         ..verb
     }
+}
+
+/// Actions on encrypted volumes, which have a grammar of their own.
+const fn volumes(name: &'static str, about: &'static str) -> VerbDef {
+    let usage = "ACTION [ARGUMENTS] [OPTIONS]";
+    let run = cryptsetup::misplaced;
+    ours(VerbDef {
+        max: None,
+        ..once(name, usage, (0, 0), &["mount"], about, run)
+    })
 }
 
 const REPORT: &[&str] = &[
@@ -740,6 +751,18 @@ pub const VERBS: &[VerbDef] = &[
             explain::graph,
         )
     }),
+    volumes(
+        "luks",
+        "Open, make and manage LUKS volumes; 'dmfs luks help' lists the actions",
+    ),
+    volumes(
+        "plain",
+        "Open volumes without a header, as cryptsetup's plain mode; 'dmfs plain help' lists the actions",
+    ),
+    volumes(
+        "tcrypt",
+        "Open TrueCrypt and VeraCrypt volumes; 'dmfs tcrypt help' lists the actions",
+    ),
     ours(once(
         "attach",
         "NAME",

@@ -36,6 +36,9 @@ const EXAMPLES: &[(&str, &str)] = &[
     ("target-version", "dmfs target-version linear striped"),
     ("targets", "dmfs targets --json"),
     ("version", "dmfs version"),
+    ("luks", "dmfs luks open disk.img secret"),
+    ("plain", "dmfs plain status secret"),
+    ("tcrypt", "dmfs tcrypt open volume.hc secret"),
     ("setgeometry", "dmfs setgeometry disk 16 255 63 0"),
     ("splitname", "dmfs splitname vg0-home LVM"),
     (

@@ -22,6 +22,7 @@ use crate::terminal::{Look, Paint};
 pub mod arguments;
 pub mod client;
 mod columns;
+mod cryptsetup;
 pub mod definitions;
 mod doctor;
 pub mod examples;
@@ -50,6 +51,10 @@ pub struct Daemon {
 
 /// Runs the program with its arguments, the name it was called by first. Answers the exit code.
 pub fn run(args: Vec<OsString>, daemon: Daemon, out: &mut dyn Write, err: &mut dyn Write) -> u8 {
+    if let Some((called, args)) = cryptsetup::Called::of(&args) {
+        let mut session = cryptsetup::session(daemon, out, err);
+        return cryptsetup::run(called, args, &mut session);
+    }
     let style = style(args.first());
     let arguments = match arguments::parse(style, args.into_iter().skip(1).collect()) {
         Ok(arguments) => arguments,

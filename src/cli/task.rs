@@ -1,5 +1,7 @@
 //! One transaction as libdm sees it: what is sent, what comes back, and the line that tells it failed.
 
+use zeroize::Zeroizing;
+
 use crate::control::protocol::dm_ioctl::payload::{self, TargetSpec};
 use crate::control::protocol::dm_ioctl::{Command, DevNo, Flags, Header};
 
@@ -130,8 +132,8 @@ pub struct Task {
     pub event_nr: u32,
     /// Rows in the payload.
     pub target_count: u32,
-    /// The payload.
-    pub payload: Vec<u8>,
+    /// The payload; a table may hold keys.
+    pub payload: Zeroizing<Vec<u8>>,
 }
 
 /// What came back.
@@ -156,7 +158,7 @@ impl Task {
             flags: kind.flags() | Flags::EXISTS,
             event_nr: 0,
             target_count: 0,
-            payload: Vec::new(),
+            payload: Zeroizing::default(),
         }
     }
 
@@ -178,7 +180,7 @@ impl Task {
 
     /// With this payload.
     pub fn carrying(mut self, payload: Vec<u8>) -> Self {
-        self.payload = payload;
+        self.payload = Zeroizing::new(payload);
         self
     }
 
@@ -190,7 +192,8 @@ impl Task {
         if let Some(row) = rows.iter().find(|row| row.target.len() > TARGET_NAME_MAX) {
             return Err(format!("Target type name {} is too long.", row.target));
         }
-        self.payload = payload::load(rows).map_err(|error| error.to_string())?;
+        let payload = payload::load(rows).map_err(|error| error.to_string())?;
+        self.payload = Zeroizing::new(payload);
         self.target_count = u32::try_from(rows.len()).map_err(|error| error.to_string())?;
         Ok(self)
     }
