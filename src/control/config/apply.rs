@@ -86,16 +86,23 @@ impl Made<'_> {
         minor: u32,
         is_there: &dyn Fn() -> bool,
     ) -> Result<(), Refusal> {
+        let opened = spec
+            .luks
+            .as_ref()
+            .map(|luks| luks.open(&config.folder, &spec.name))
+            .transpose()?;
+        let uuid = opened.as_ref().map_or(&spec.uuid, |opened| &opened.uuid);
         let identity = Identity {
             name: spec.name.clone(),
-            uuid: spec.uuid.clone(),
+            uuid: uuid.clone(),
         };
         let device = self.registry.create(identity, Some(minor))?;
         self.devices.push(device.clone());
         if let Some(policy) = spec.cache {
             self.cache(&device, policy)?;
         }
-        let Some(rows) = &spec.rows else {
+        let rows = opened.as_ref().map(|opened| &opened.rows);
+        let Some(rows) = rows.or(spec.rows.as_ref()) else {
             return Ok(());
         };
         let caller = Caller {

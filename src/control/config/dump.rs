@@ -87,6 +87,7 @@ fn spec(
         direct: table.is_some_and(|table| table.devices().iter().any(|device| device.direct)),
         cache: Some(device.cache_policy()).filter(|policy| *policy != CachePolicy::None),
         rows: table.map(|table| rows(table, names)),
+        luks: None,
     }
 }
 

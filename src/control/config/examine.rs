@@ -53,6 +53,7 @@ pub(super) fn examine<'t>(
             direct: device.direct,
             cache: device.cache,
             rows: device.table.as_ref().map(specs),
+            luks: device.luks.clone(),
         });
     }
     let files = draft.files.iter().filter_map(|file| {

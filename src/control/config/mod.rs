@@ -7,6 +7,7 @@
 mod apply;
 mod dump;
 mod examine;
+mod luks;
 mod place;
 mod print;
 mod read;
@@ -15,6 +16,7 @@ mod sizes;
 
 pub use apply::apply;
 pub use dump::dump;
+pub use luks::LuksSpec;
 pub use report::{ConfigError, Errors, Place};
 
 use std::fs::File;
@@ -92,6 +94,8 @@ pub struct DeviceSpec {
     pub cache: Option<CachePolicy>,
     /// Its table; a device can be without.
     pub rows: Option<Vec<RowSpec>>,
+    /// The volume that its table comes from instead, when the device is made.
+    pub luks: Option<LuksSpec>,
 }
 
 /// What tables are checked against.

@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use toml::Value;
 
-use super::{Config, DeviceSpec};
+use super::{Config, DeviceSpec, LuksSpec};
 use crate::control::protocol::table_text::parse_lines;
 use crate::table::RowSpec;
 use crate::target::Access;
@@ -33,7 +33,14 @@ impl Config {
 }
 
 fn write_device(toml: &mut String, device: &DeviceSpec, is_direct_unsaid: bool) {
-    section(toml, "device");
+    section(
+        toml,
+        if device.luks.is_some() {
+            "luks"
+        } else {
+            "device"
+        },
+    );
     entry(toml, "name", &quoted(&device.name));
     if !device.uuid.is_empty() {
         entry(toml, "uuid", &quoted(&device.uuid));
@@ -50,6 +57,9 @@ fn write_device(toml: &mut String, device: &DeviceSpec, is_direct_unsaid: bool) 
     if let Some(policy) = device.cache {
         entry(toml, "cache", &quoted(policy.word()));
     }
+    if let Some(luks) = &device.luks {
+        write_luks(toml, luks);
+    }
     let Some(rows) = &device.rows else { return };
     let mut table = String::new();
     for row in rows {
@@ -64,6 +74,40 @@ fn write_device(toml: &mut String, device: &DeviceSpec, is_direct_unsaid: bool) 
         table.push('\n');
     }
     entry(toml, "table", &lines(&table));
+}
+
+fn write_luks(toml: &mut String, luks: &LuksSpec) {
+    let paths = [
+        ("device", Some(&luks.device)),
+        ("header", luks.header.as_ref()),
+        ("key-file", luks.key_file.as_ref()),
+    ];
+    for (key, path) in paths {
+        if let Some(path) = path {
+            entry(toml, key, &quoted(&path.to_string_lossy()));
+        }
+    }
+    let numbers = [
+        (
+            "keyfile-offset",
+            Some(luks.keyfile_offset).filter(|offset| *offset > 0),
+        ),
+        ("keyfile-size", luks.keyfile_size),
+        ("key-slot", luks.key_slot.map(u64::from)),
+    ];
+    for (key, number) in numbers {
+        if let Some(number) = number {
+            entry(toml, key, &number.to_string());
+        }
+    }
+    for (key, is_set) in [
+        ("allow-discards", luks.allow_discards),
+        ("format", luks.format),
+    ] {
+        if is_set {
+            entry(toml, key, "true");
+        }
+    }
 }
 
 fn section(toml: &mut String, name: &str) {

@@ -1,8 +1,11 @@
 //! Reads the keys of a mount file, and says which are unknown, missing or of the wrong type.
 
+use std::path::PathBuf;
+
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
+use super::LuksSpec;
 use super::place::{Letters, Literal};
 use super::report::Report;
 use crate::backing::parse_size;
@@ -44,6 +47,8 @@ pub(super) struct DraftDevice<'t> {
     pub direct: bool,
     pub cache: Option<CachePolicy>,
     pub table: Option<DraftTable<'t>>,
+    /// The volume that its table comes from instead.
+    pub luks: Option<LuksSpec>,
 }
 
 /// A text and where it stands.
@@ -80,6 +85,7 @@ const ROOT_KEYS: &[&str] = &[
     "device",
     "file",
     "harden",
+    "luks",
     "supervised",
     "transport",
 ];
@@ -87,6 +93,22 @@ const DEFAULTS_KEYS: &[&str] = &["cache", "direct", "readonly"];
 const FILE_KEYS: &[&str] = &["path", "size"];
 const DEVICE_KEYS: &[&str] = &[
     "cache", "direct", "minor", "name", "readonly", "table", "uuid",
+];
+
+const LUKS_KEYS: &[&str] = &[
+    "allow-discards",
+    "cache",
+    "device",
+    "direct",
+    "format",
+    "header",
+    "key-file",
+    "key-slot",
+    "keyfile-offset",
+    "keyfile-size",
+    "minor",
+    "name",
+    "readonly",
 ];
 
 /// Reads the whole text; whatever can be understood is in the draft, whatever cannot in the report.
@@ -115,8 +137,18 @@ pub(super) fn read<'t>(text: &'t str, report: &mut Report<'t>) -> Draft<'t> {
         draft.files.extend(file.file(report));
     }
     for device in root.sections("device", report) {
-        draft.devices.push(device.device(defaults, report));
+        draft
+            .devices
+            .push(device.device(DEVICE_KEYS, defaults, report));
     }
+    for volume in root.sections("luks", report) {
+        let luks = volume.luks(report);
+        let mut device = volume.device(LUKS_KEYS, defaults, report);
+        device.luks = luks;
+        draft.devices.push(device);
+    }
+    // In the order in which they stand in the file, whatever their sections are called.
+    draft.devices.sort_by_key(|device| device.offset);
     draft
 }
 
@@ -250,12 +282,52 @@ impl<'d, 't> Section<'d, 't> {
         })
     }
 
-    fn device(mut self, defaults: Defaults, report: &mut Report<'t>) -> DraftDevice<'t> {
+    /// What a `[[luks]]` section says beside what every device does.
+    fn luks(&self, report: &mut Report<'t>) -> Option<LuksSpec> {
+        let mut path = |key: &str| Some(PathBuf::from(self.text(key, report)?.text));
+        let (device, header, key_file) = (path("device"), path("header"), path("key-file"));
+        let mut amount = |key: &str| {
+            let (number, offset) = self.number(key, report)?;
+            let amount = u64::try_from(number);
+            if amount.is_err() {
+                let message = format!("{}: '{key}': expected 0 or more", self.title);
+                report.at(offset, message);
+            }
+            amount.ok()
+        };
+        let (keyfile_offset, keyfile_size) = (amount("keyfile-offset"), amount("keyfile-size"));
+        let key_slot = amount("key-slot");
+        let key_slot = key_slot.map(|slot| u32::try_from(slot).unwrap_or(u32::MAX));
+        if device.is_none() {
+            self.refuse_missing(
+                "device",
+                "the file or block device that holds the volume",
+                report,
+            );
+        }
+        Some(LuksSpec {
+            device: device?,
+            header,
+            key_file,
+            keyfile_offset: keyfile_offset.unwrap_or(0),
+            keyfile_size,
+            key_slot,
+            allow_discards: self.flag("allow-discards", report).unwrap_or(false),
+            format: self.flag("format", report).unwrap_or(false),
+        })
+    }
+
+    fn device(
+        mut self,
+        keys: &[&str],
+        defaults: Defaults,
+        report: &mut Report<'t>,
+    ) -> DraftDevice<'t> {
         let name = self.text("name", report);
         if let Some(name) = &name {
             self.title = format!("device {}", name.text.escape_debug());
         }
-        self.refuse_unknown(DEVICE_KEYS, report);
+        self.refuse_unknown(keys, report);
         if name.is_none() {
             self.refuse_missing("name", "what the device's file is called", report);
         }
@@ -268,6 +340,7 @@ impl<'d, 't> Section<'d, 't> {
             direct: self.flag("direct", report).unwrap_or(defaults.direct),
             cache: self.policy("cache", report).or(defaults.cache),
             table: self.rows(report),
+            luks: None,
             title: self.title,
         }
     }
@@ -412,6 +485,7 @@ impl<'t> Draft<'t> {
             direct,
             cache: None,
             table: Some(table),
+            luks: None,
             title,
         });
     }
@@ -468,7 +542,7 @@ const MAX_KEY: usize = 24;
 /// The names of sections and keys.
 #[cfg(test)]
 pub(super) fn all_keys() -> Vec<&'static str> {
-    [ROOT_KEYS, DEFAULTS_KEYS, FILE_KEYS, DEVICE_KEYS].concat()
+    [ROOT_KEYS, DEFAULTS_KEYS, FILE_KEYS, DEVICE_KEYS, LUKS_KEYS].concat()
 }
 
 #[cfg(test)]

@@ -177,7 +177,7 @@ table = '''
 table = ""
 "#;
     let want = [
-        ":1: this file: unknown key 'colour': expected one of defaults, device, file, harden, supervised, transport",
+        ":1: this file: unknown key 'colour': expected one of defaults, device, file, harden, luks, supervised, transport",
         ":3: [defaults]: 'direct': expected true or false, found the text \"yes\"",
         ":4: [defaults]: unknown key 'raedonly': did you mean 'readonly'?",
         ":6: file no-such-folder/a.img: cannot be made: expected a folder FOLDER/no-such-folder",
@@ -631,6 +631,7 @@ fn any_device(index: usize) -> impl Strategy<Value = DeviceSpec> {
                 direct,
                 cache,
                 rows,
+                luks: None,
             }
         },
     )
