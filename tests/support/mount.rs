@@ -157,6 +157,12 @@ impl Mount {
             .unwrap_or_else(|error| panic!("{}: {error}", path.display()))
     }
 
+    /// The open file of device `name`, for reading.
+    pub fn open_reading(&self, name: &str) -> File {
+        let path = self.device(name);
+        File::open(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+    }
+
     /// A sparse file of `bytes` bytes in this mount's folder.
     pub fn backing(&self, name: &str, bytes: u64) -> PathBuf {
         let path = self.folder().join(name);

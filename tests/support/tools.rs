@@ -7,12 +7,13 @@ use std::path::Path;
 use std::process::{Command, Output};
 
 /// Where a tool comes from.
-const PACKAGES: [(&str, &str); 25] = [
+const PACKAGES: [(&str, &str); 26] = [
     ("blkdiscard", "util-linux"),
     ("blockdev", "util-linux"),
     ("cache_check", "thin-provisioning-tools"),
     ("cmp", "diffutils"),
     ("cp", "coreutils"),
+    ("cryptsetup", "cryptsetup-bin"),
     ("dd", "coreutils"),
     ("debugfs", "e2fsprogs"),
     ("e2fsck", "e2fsprogs"),

@@ -384,7 +384,7 @@ fn step(line: &str) -> Option<What> {
             exit: 0,
         },
         ("size", [device, sectors]) => What::Size((*device).to_owned(), sectors.parse().ok()?),
-        ("root" | "key" | "volume-key", _) => What::Fact(first.to_owned()),
+        ("root" | "key" | "volume-key", _) => What::Fact(line.to_owned()),
         ("loop", _) => What::Loop(told::writes(rest)?),
         ("messages:", _) => What::Messages(told::messages(rest)?),
         ("save", [image, "as", file, "sha256", hash]) => What::Save {
@@ -467,7 +467,7 @@ pub fn name_of(what: &What) -> String {
         What::Resume(name) => format!("resume {name}"),
         What::Remove(name) => format!("remove {name}"),
         What::Command { line, .. } => format!("cmd {line}"),
-        What::Fact(what) => what.clone(),
+        What::Fact(what) => what.split(' ').next().unwrap_or_default().to_owned(),
         What::Size(device, _) => format!("size {device}"),
         What::Loop(_) => "loop".to_owned(),
         What::Messages(_) => "messages".to_owned(),

@@ -149,6 +149,7 @@ fn report(outcomes: &BTreeMap<String, Option<Outcome>>) {
     let mut unused: Vec<_> = DELIBERATE.iter().collect();
     let mut lines = Vec::new();
     let (mut played, mut differing, mut not_yet, mut steps, mut steps_not_yet) = (0, 0, 0, 0, 0);
+    let mut own_images = 0;
     for (name, outcome) in outcomes {
         let Some(outcome) = outcome else {
             not_yet += 1;
@@ -157,6 +158,7 @@ fn report(outcomes: &BTreeMap<String, Option<Outcome>>) {
         played += 1;
         steps += outcome.steps;
         steps_not_yet += outcome.steps_not_yet;
+        own_images += outcome.own_images;
         let before = lines.len();
         for difference in &outcome.differences {
             match unused.iter().position(|known| known.is(name, difference)) {
@@ -184,7 +186,7 @@ fn report(outcomes: &BTreeMap<String, Option<Outcome>>) {
     let summary = format!(
         "played {played}, differing {differing}, not yet (target missing) {not_yet}\n\
          steps played {steps}, steps not yet (target missing, in lists of tables) {steps_not_yet}, \
-         deliberate differences {}\n",
+         deliberate differences {}, encrypted images of our own making {own_images}\n",
         DELIBERATE.len() - unused.len()
     );
     // Written past the test harness, which would show it only on failure.

@@ -4,6 +4,8 @@
 //! files here; what dmsetup did, our own binary does under that name. The kernel's log lines are the
 //! control protocol's error details.
 
+mod cryptsetup;
+
 use crate::deliberate::TYPES_BUILT_WITHOUT;
 use crate::language::{Range, Refusal, Trace, Verb, What, name_of};
 use crate::support::control::{Control, specs};
@@ -39,6 +41,8 @@ pub struct Outcome {
     pub steps_not_yet: usize,
     /// Steps played.
     pub steps: usize,
+    /// Final images whose salts are of our own making: the fixture's is not kept.
+    pub own_images: usize,
 }
 
 /// The target types that a trace needs.
@@ -87,8 +91,10 @@ pub fn is_list_of_tables(trace: &Trace) -> bool {
 
 /// The target that a userland tool stands on, where it stands on one.
 fn target_of_tool(line: &str) -> Option<&'static str> {
+    if Player::is_cryptsetup(line) {
+        return Some("crypt");
+    }
     match line.split(' ').next()? {
-        "cryptsetup" => Some("crypt"),
         "integritysetup" => Some("integrity"),
         // An array is not a mapped device there, but its levels are the raid target's here.
         "mdadm" => Some("raid"),
@@ -117,6 +123,7 @@ pub fn play(trace: &Trace, folder: &Path, registered: &BTreeSet<String>) -> Outc
         created: Vec::new(),
         outcome: Outcome::default(),
         at: (0, String::new()),
+        own_headers: false,
     };
     player.all();
     let Player { mount, outcome, .. } = player;
@@ -141,6 +148,8 @@ struct Player<'t> {
     outcome: Outcome,
     /// The step that is being played.
     at: (usize, String),
+    /// The images hold headers that our own binary made.
+    own_headers: bool,
 }
 
 impl Player<'_> {
@@ -273,6 +282,7 @@ impl Player<'_> {
             What::ImageSha256 { .. } if self.outcome.steps_not_yet > 0 => {
                 self.outcome.steps_not_yet += 1;
             }
+            What::ImageSha256 { .. } if self.own_headers => self.outcome.own_images += 1,
             What::Save { image, sha256, .. } | What::ImageSha256 { image, sha256 } => {
                 let ours = self.hash_of(image);
                 self.same(sha256, &ours);
@@ -449,7 +459,10 @@ impl Player<'_> {
         let Said { out, err, .. } = self.mount.dmsetup(&words);
         let ours = self.neutral(&format!("{out}{err}"));
         let (kernel, ours) = match verb {
-            Verb::Info => (joined(lines), fixed_part_of_info(&ours)),
+            Verb::Info => (
+                self.unmade(&joined(lines)),
+                self.unmade(&fixed_part_of_info(&ours)),
+            ),
             Verb::Targets => {
                 let known: Vec<String> = lines
                     .iter()
@@ -506,6 +519,7 @@ impl Player<'_> {
                 }
             }
             "dmsetup" => self.run(line, out, exit),
+            _ if Self::is_cryptsetup(line) => self.cryptsetup(line, out, exit),
             _ if ["thin_", "cache_", "era_"]
                 .iter()
                 .any(|family| tool.starts_with(family)) =>
