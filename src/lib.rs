@@ -46,15 +46,16 @@
 //! fs                          the FUSE front
 //! device                      two table slots, the gate, events
 //! table      targets          rows and limits; one file for each target
+//! encrypted                   LUKS, plain mode, TrueCrypt: from a header and a passphrase to a row
 //! target                      what a target is: Target, TargetKind, its arguments
 //! backing                     files, block devices, memory
 //! io                          request, BlockDev, limits, fan-out, range lock, waiting room
-//! terminal                    colours, width, progress
+//! terminal   format           colours, width, progress, prompts; headers as bytes
 //! unit    sync    crypto      sectors and bytes; lock types; ciphers over sectors
 //! ```
 //!
-//! [`cli`] stands aside: it uses `unit`, `terminal` and `control::protocol` alone and never touches a device. `table` and
-//! `device` are handed the list of target kinds and name none.
+//! [`cli`] stands aside: it uses `unit`, `terminal`, `encrypted` and `control::protocol` alone and never touches a mapped
+//! device. `table` and `device` are handed the list of target kinds and name none.
 
 pub mod backing;
 pub mod cli;
