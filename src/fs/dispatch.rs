@@ -81,7 +81,7 @@ impl Dispatch {
 
     /// Carries out `operation` on `inode` and answers it, now or later.
     #[inline]
-    pub fn serve(&self, inode: u64, operation: Operation<'_>, reply: Reply) {
+    pub fn serve(&self, inode: u64, operation: Operation<'_>, reply: Reply<'_>) {
         match operation {
             Operation::Read { at, len } => self.read(inode, at, len, reply),
             Operation::Write { at, data, durable } => self.write(inode, at, data, durable, reply),
@@ -90,7 +90,7 @@ impl Dispatch {
         }
     }
 
-    fn serve_rare(&self, inode: u64, operation: Operation<'_>, reply: Reply) {
+    fn serve_rare(&self, inode: u64, operation: Operation<'_>, reply: Reply<'_>) {
         match operation {
             Operation::Lookup(_) if inode != ROOT => reply.error(Errno::NOTDIR),
             Operation::Lookup(name) => {
@@ -145,7 +145,7 @@ impl Dispatch {
     }
 
     #[inline]
-    fn read(&self, inode: u64, at: u64, len: usize, mut reply: Reply) {
+    fn read(&self, inode: u64, at: u64, len: usize, mut reply: Reply<'_>) {
         if self.queued.comes_first(inode) {
             match self.queued.read(inode, at, len, When::Busy, reply) {
                 Ok(()) => return,
@@ -161,8 +161,9 @@ impl Dispatch {
     }
 
     #[cold]
-    fn read_later(&self, inode: u64, at: u64, len: usize, reply: Reply) {
+    fn read_later(&self, inode: u64, at: u64, len: usize, reply: Reply<'_>) {
         if let Err(reply) = self.queued.read(inode, at, len, When::Always, reply) {
+            let reply = reply.detached();
             self.later(move |front| {
                 // Nothing is put off that may wait: no reply comes back.
                 let _ = reply.data(len + WIDEST, |memory| {
@@ -173,7 +174,7 @@ impl Dispatch {
     }
 
     #[inline]
-    fn write(&self, inode: u64, at: u64, data: &[u8], durable: bool, mut reply: Reply) {
+    fn write(&self, inode: u64, at: u64, data: &[u8], durable: bool, mut reply: Reply<'_>) {
         let flags = Flags {
             fua: durable,
             ..WORKER
@@ -191,7 +192,7 @@ impl Dispatch {
     }
 
     #[cold]
-    fn write_later(&self, inode: u64, at: u64, data: &[u8], flags: Flags, reply: Reply) {
+    fn write_later(&self, inode: u64, at: u64, data: &[u8], flags: Flags, reply: Reply<'_>) {
         let queued = self
             .queued
             .write(inode, at, data, flags, When::Always, reply);
@@ -204,7 +205,7 @@ impl Dispatch {
         }
     }
 
-    fn sync(&self, inode: u64, reply: Reply) {
+    fn sync(&self, inode: u64, reply: Reply<'_>) {
         let result = if self.front.flush_is_slow(inode) {
             Err(IoError::WOULD_WAIT)
         } else {
@@ -213,6 +214,7 @@ impl Dispatch {
         match result {
             Err(IoError::WOULD_WAIT) => {
                 if let Err(reply) = self.queued.flush(inode, reply) {
+                    let reply = reply.detached();
                     self.later(move |front| reply.result(front.flush(inode, WAITING)));
                 }
             }
@@ -220,21 +222,24 @@ impl Dispatch {
         }
     }
 
-    fn allocate(&self, inode: u64, at: u64, len: u64, mode: i32, reply: Reply) {
+    fn allocate(&self, inode: u64, at: u64, len: u64, mode: i32, reply: Reply<'_>) {
         let result = if len >= LONG_ALLOCATION {
             Err(IoError::WOULD_WAIT)
         } else {
             self.front.allocate(inode, at, len, mode, WORKER)
         };
         match result {
-            Err(IoError::WOULD_WAIT) => self.later(move |front| {
-                reply.result(front.allocate(inode, at, len, mode, WAITING));
-            }),
+            Err(IoError::WOULD_WAIT) => {
+                let reply = reply.detached();
+                self.later(move |front| {
+                    reply.result(front.allocate(inode, at, len, mode, WAITING));
+                });
+            }
             result => reply.result(result),
         }
     }
 
-    fn close(&self, inode: u64, reply: Reply) {
+    fn close(&self, inode: u64, reply: Reply<'_>) {
         if self.front.close(inode, reply.unique()) {
             self.later(move |front| front.remove_closed(inode));
         }
@@ -252,7 +257,7 @@ impl Dispatch {
         listing
     }
 
-    fn list(&self, handle: u64, after: u64, len: usize, plus: bool, reply: Reply) {
+    fn list(&self, handle: u64, after: u64, len: usize, plus: bool, reply: Reply<'_>) {
         let listing = self.listing(handle, after == 0);
         // Listing never waits: no reply comes back.
         let _ = reply.data(len, |memory| {
@@ -277,7 +282,7 @@ impl Dispatch {
 }
 
 fn answer<T, B: AsRef<[u8]>>(
-    reply: Reply,
+    reply: Reply<'_>,
     result: Result<T, IoError>,
     encode: impl FnOnce(T) -> B,
 ) {
@@ -287,7 +292,7 @@ fn answer<T, B: AsRef<[u8]>>(
     }
 }
 
-fn answer_attributes(reply: Reply, result: Result<Attributes, IoError>) {
+fn answer_attributes(reply: Reply<'_>, result: Result<Attributes, IoError>) {
     answer(reply, result, |found| attributes(&found));
 }
 

@@ -26,7 +26,7 @@ pub enum When {
 }
 
 impl When {
-    fn is_met(self, plan: &Plan, reply: &Reply) -> bool {
+    fn is_met(self, plan: &Plan, reply: &Reply<'_>) -> bool {
         self == When::Always || !plan.is_best_at_once() || reply.keeps_others_waiting()
     }
 }
@@ -59,14 +59,14 @@ impl Queued {
     /// # Errors
     /// The reply, where the request is not for the queue.
     #[cold]
-    pub fn read(
+    pub fn read<'w>(
         &self,
         id: u64,
         at: u64,
         len: usize,
         when: When,
-        reply: Reply,
-    ) -> Result<(), Reply> {
+        reply: Reply<'w>,
+    ) -> Result<(), Reply<'w>> {
         let Some((queue, inode)) = self.way_to(id) else {
             return Err(reply);
         };
@@ -80,6 +80,7 @@ impl Queued {
             return Err(reply);
         };
         let inner = planned.inner;
+        let reply = reply.detached();
         let done = move |result: IoResult, data: &mut [u8]| match (result, data.get(inner)) {
             (Ok(()), Some(data)) => reply.body(data),
             (Ok(()), None) => reply.error(Errno::IO),
@@ -94,15 +95,15 @@ impl Queued {
     /// # Errors
     /// As for [`Queued::read`].
     #[cold]
-    pub fn write(
+    pub fn write<'w>(
         &self,
         id: u64,
         at: u64,
         data: &[u8],
         flags: Flags,
         when: When,
-        reply: Reply,
-    ) -> Result<(), Reply> {
+        reply: Reply<'w>,
+    ) -> Result<(), Reply<'w>> {
         let Some((queue, inode)) = self.way_to(id) else {
             return Err(reply);
         };
@@ -117,6 +118,7 @@ impl Queued {
         };
         memory.copy_from_slice(data);
         inode.touch();
+        let reply = reply.detached();
         let done = move |result: IoResult, data: &mut [u8]| match result {
             Ok(()) => reply.body(&written(data.len())),
             Err(error) => reply.error(error),
@@ -130,7 +132,7 @@ impl Queued {
     /// # Errors
     /// As for [`Queued::read`].
     #[cold]
-    pub fn flush(&self, id: u64, reply: Reply) -> Result<(), Reply> {
+    pub fn flush<'w>(&self, id: u64, reply: Reply<'w>) -> Result<(), Reply<'w>> {
         let Some((queue, inode)) = self.way_to(id) else {
             return Err(reply);
         };
@@ -143,6 +145,7 @@ impl Queued {
             return Err(reply);
         };
         let start = Instant::now();
+        let reply = reply.detached();
         let done = move |result: IoResult, _: &mut [u8]| {
             if result.is_ok() {
                 inode.note_flush(start.elapsed());

@@ -148,7 +148,7 @@ impl Worker {
 
     #[inline]
     fn serve(&self, header: &Header, operation: Result<Operation<'_>, Errno>) {
-        let reply = Reply::new(header.unique, self.connection.clone());
+        let reply = Reply::new(header.unique, &self.connection);
         match operation {
             Ok(Operation::Forget) => reply.none(),
             Ok(operation) => self.dispatch.serve(header.inode, operation, reply),

@@ -9,32 +9,46 @@ use crate::io::{Errno, IoError, IoResult};
 use crate::sync::Arc;
 
 /// The right to answer a request, once. Dropped unused, as by a panic, it answers EIO: nobody waits for ever.
+///
+/// Most requests are answered by the worker that took them, which lends its connection; one that another thread answers
+/// is [detached](Reply::detached) first.
 #[must_use]
-pub struct Reply(To);
+pub struct Reply<'w>(To<'w>);
 
 /// Where the answer goes.
-enum To {
+enum To<'w> {
     /// Nowhere: it was given.
     Nobody,
+    Lent(u64, &'w Arc<Connection>),
     Connection(u64, Arc<Connection>),
     Entry(Slot),
 }
 
-impl Reply {
+impl<'w> Reply<'w> {
     /// Will answer request `unique` that came from `connection`.
-    pub fn new(unique: u64, connection: Arc<Connection>) -> Reply {
-        Reply(To::Connection(unique, connection))
+    pub fn new(unique: u64, connection: &'w Arc<Connection>) -> Reply<'w> {
+        Reply(To::Lent(unique, connection))
     }
 
     /// Will answer the request in an entry of a ring.
-    pub fn into_entry(slot: Slot) -> Reply {
+    pub fn into_entry(slot: Slot) -> Reply<'static> {
         Reply(To::Entry(slot))
+    }
+
+    /// The same, for any thread at any later time.
+    pub fn detached(mut self) -> Reply<'static> {
+        Reply(match self.take() {
+            To::Nobody => To::Nobody,
+            To::Lent(unique, connection) => To::Connection(unique, connection.clone()),
+            To::Connection(unique, connection) => To::Connection(unique, connection),
+            To::Entry(slot) => To::Entry(slot),
+        })
     }
 
     /// The request's number.
     pub fn unique(&self) -> u64 {
         match &self.0 {
-            To::Connection(unique, _) => *unique,
+            To::Lent(unique, _) | To::Connection(unique, _) => *unique,
             To::Entry(slot) => slot.unique(),
             To::Nobody => 0,
         }
@@ -43,6 +57,7 @@ impl Reply {
     /// True where another request waits for whoever has this one.
     pub fn keeps_others_waiting(&self) -> bool {
         match &self.0 {
+            To::Lent(_, connection) => connection.has_request(),
             To::Connection(_, connection) => connection.has_request(),
             // Whoever comes next comes to the same thread, and may be there already.
             To::Entry(_) => true,
@@ -53,7 +68,7 @@ impl Reply {
     /// Says nothing: for requests that are not answered.
     pub fn none(mut self) {
         match std::mem::replace(&mut self.0, To::Nobody) {
-            To::Nobody | To::Connection(..) => {}
+            To::Nobody | To::Lent(..) | To::Connection(..) => {}
             // What a ring brings is always answered: its entry comes back that way.
             To::Entry(slot) => slot.answer(Ok(&[])),
         }
@@ -84,7 +99,7 @@ impl Reply {
         mut self,
         len: usize,
         work: impl FnOnce(&mut [u8]) -> Result<Range<usize>, IoError>,
-    ) -> Result<(), Reply> {
+    ) -> Result<(), Reply<'w>> {
         if let To::Entry(slot) = &mut self.0
             && let Some(memory) = slot.memory(len)
         {
@@ -123,29 +138,34 @@ impl Reply {
                 Ok(kept) => Kept(Data::InPlace(kept)),
                 Err(slot) => Kept(Data::Copy(data.into(), Reply(To::Entry(slot)))),
             },
-            to => Kept(Data::Copy(data.into(), Reply(to))),
+            to => Kept(Data::Copy(data.into(), Reply(to).detached())),
         }
     }
 
-    fn take(&mut self) -> To {
+    fn take(&mut self) -> To<'w> {
         std::mem::replace(&mut self.0, To::Nobody)
     }
 
     #[inline]
     fn send(&mut self, result: Result<&[u8], Errno>) {
-        match self.take() {
-            To::Nobody => {}
-            To::Entry(slot) => slot.answer(result),
-            To::Connection(unique, connection) => match connection.answer(unique, result) {
-                // Whoever asked was killed meanwhile, or the mount is gone.
-                Ok(()) | Err(Errno::NOENT | Errno::NODEV | Errno::CONNABORTED | Errno::PERM) => {}
-                Err(error) => log::warn!("answering the kernel: {error}"),
-            },
+        let sent = match self.take() {
+            To::Nobody => Ok(()),
+            To::Entry(slot) => {
+                slot.answer(result);
+                Ok(())
+            }
+            To::Lent(unique, connection) => connection.answer(unique, result),
+            To::Connection(unique, connection) => connection.answer(unique, result),
+        };
+        match sent {
+            // Whoever asked was killed meanwhile, or the mount is gone.
+            Ok(()) | Err(Errno::NOENT | Errno::NODEV | Errno::CONNABORTED | Errno::PERM) => {}
+            Err(error) => log::warn!("answering the kernel: {error}"),
         }
     }
 }
 
-impl Drop for Reply {
+impl Drop for Reply<'_> {
     fn drop(&mut self) {
         self.send(Err(Errno::IO));
     }
@@ -155,13 +175,13 @@ impl Drop for Reply {
 pub struct Kept(Data);
 
 enum Data {
-    Copy(Box<[u8]>, Reply),
+    Copy(Box<[u8]>, Reply<'static>),
     InPlace(uring::Kept),
 }
 
 impl Kept {
     /// The data is not needed any more.
-    pub fn into_reply(self) -> Reply {
+    pub fn into_reply(self) -> Reply<'static> {
         match self.0 {
             Data::Copy(_, reply) => reply,
             Data::InPlace(kept) => Reply::into_entry(kept.into_slot()),
