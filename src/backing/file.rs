@@ -36,21 +36,22 @@ pub(super) enum Kind {
     Memory,
 }
 
-/// The file, shared by its openers.
+/// The file, shared by its openers. What every request needs comes first, to lie in one cache line.
+#[repr(C, align(64))]
 pub(super) struct FileDevice {
-    kind: Kind,
-    buffered: Channel,
-    direct: Option<DirectFile>,
-    flusher: OwnedFd,
     /// Bytes; whole sectors.
     size: AtomicU64,
-    limits: RwLock<Limits>,
-    /// False once the file system has refused to zero a range.
-    zeroes_ranges: AtomicBool,
+    buffered: Channel,
+    direct: Option<Box<DirectFile>>,
     /// Requests may have to wait for a disk, as the limits say.
     waits: AtomicBool,
     /// The page cache can be asked for what it holds.
     reads_cached: AtomicBool,
+    /// False once the file system has refused to zero a range.
+    zeroes_ranges: AtomicBool,
+    kind: Kind,
+    flusher: OwnedFd,
+    limits: RwLock<Limits>,
     /// Requests that wait for the disk at present. Stands alone.
     n_waiting: AtomicUsize,
     /// The errno of the first flush that failed, 0 before. Stands alone: orders nothing else.
@@ -127,7 +128,7 @@ impl FileDevice {
 
     fn new(
         buffered: Channel,
-        direct: Option<DirectFile>,
+        direct: Option<Box<DirectFile>>,
         kind: Kind,
         access: Access,
         path: &Path,
@@ -139,7 +140,7 @@ impl FileDevice {
 
     fn unchecked(
         buffered: Channel,
-        direct: Option<DirectFile>,
+        direct: Option<Box<DirectFile>>,
         kind: Kind,
         access: Access,
         path: &Path,
@@ -261,7 +262,7 @@ impl FileDevice {
 
     /// The file itself as opened for direct I/O, where it is.
     pub(super) fn direct(&self) -> Option<&DirectFile> {
-        self.direct.as_ref()
+        self.direct.as_deref()
     }
 
     /// The descriptor that an operation uses.
@@ -544,8 +545,9 @@ fn open_direct(
     kind: Kind,
     access: Access,
     path: &Path,
-) -> Result<DirectFile, BackingError> {
-    DirectFile::open(buffered.reader(), access).map_err(|errno| match errno {
+) -> Result<Box<DirectFile>, BackingError> {
+    let opened = DirectFile::open(buffered.reader(), access);
+    opened.map(Box::new).map_err(|errno| match errno {
         Errno::INVAL | Errno::OPNOTSUPP => BackingError::new(
             Errno::INVAL,
             format!("{}: its file system has no direct I/O", path.display()),
