@@ -8,7 +8,7 @@
 //! fs        dispatch: a worker of the FUSE front reads a request from /dev/fuse
 //!   |       bytes: any bytes become whole logical blocks
 //! device    gate: in, unless suspended; then the active table
-//!   |
+//!   |       (around all of this where there is a shortcut: straight to the last line)
 //! table     the row (binary search); cut at rows and at the target's boundary
 //!   |
 //! targets   linear: one DevRef; striped: one request for each stripe, through io::fan_out; ...
@@ -34,7 +34,7 @@
 //! table     parsing; each row's TargetKind builds its target, which opens its devices
 //! ```
 //!
-//! The two paths meet at a device's gate and nowhere else.
+//! The two paths meet at a device's gate, or where a shortcut around gates closes, and nowhere else.
 //!
 //! # The layers
 //!

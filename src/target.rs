@@ -93,7 +93,8 @@ pub trait Target: Send + Sync {
         Mapping::untold(Sectors(row_len.0.saturating_sub(at.0)))
     }
 
-    /// The stretch of a device that the row shows as it is, sector by sector, and does nothing else, if so.
+    /// The stretch of a device that the row shows as it is, sector by sector, and does nothing else, if so: reads and
+    /// writes then need not come to the target at all. Stays the same as long as the table lives.
     fn shows(&self) -> Option<&DevRef> {
         None
     }

@@ -18,7 +18,8 @@ use crate::backing::loop_device::{LoopInfo, loop_backing};
 use crate::backing::{Backing, MEMORY_PREFIX, OpenOptions};
 use crate::device::{Device, Directory};
 use crate::io::{
-    BlockDev, DevRef, DeviceNumber, Errno, Extent, IoResult, Limits, OpenDevice, Request,
+    BlockDev, DevRef, DeviceNumber, Errno, Extent, IoResult, Limits, OpenDevice, Part, Plan,
+    Request, Stretches, Trail, Unplanned,
 };
 use crate::sync::Arc;
 use crate::target::{Access, DeviceOpener, OpenError};
@@ -276,6 +277,14 @@ impl BlockDev for Held {
         self.device.submit(request)
     }
 
+    fn plan(self: Arc<Self>, part: Part, plan: &mut Plan) -> Result<(), Unplanned> {
+        self.device.clone().plan(part, plan)
+    }
+
+    fn trace(&self, trail: &mut Trail<'_>) -> bool {
+        self.device.trace(trail)
+    }
+
     fn extent_at(&self, at: Sector) -> Extent {
         self.device.extent_at(at)
     }
@@ -295,6 +304,16 @@ impl BlockDev for Window {
 
     fn submit(&self, request: Request<'_>) -> IoResult {
         self.0.submit(request)
+    }
+
+    fn plan(self: Arc<Self>, part: Part, plan: &mut Plan) -> Result<(), Unplanned> {
+        self.0.plan(part, plan)
+    }
+
+    fn trace(&self, trail: &mut Trail<'_>) -> bool {
+        let mut shown = Stretches::default();
+        shown.push(self.0.len(), &self.0.device().dev, self.0.start());
+        trail.pass_freely(shown)
     }
 
     fn extent_at(&self, at: Sector) -> Extent {

@@ -1,14 +1,13 @@
 //! The slot of the live table, which a request inside the gate reads at the price of one load.
 //!
 //! Who is inside the gate uses the table without counting itself as a user. Everybody else takes a counted
-//! reference. A table that was replaced is given up only when nobody was inside after that; that is always so
-//! where the gate was closed and drained first.
+//! reference. A table is replaced behind a closed gate, and given up only when nobody was found inside then.
 #![allow(unsafe_code)]
 
 use std::{mem, ptr};
 
-use super::gate::{Entered, Gate};
-use crate::sync::{Arc, ArcSwapOption, AtomicPtr, Mutex, Ordering, heavy_barrier};
+use super::gate::Entered;
+use crate::sync::{Arc, ArcSwapOption, AtomicPtr, Mutex, Ordering};
 use crate::table::Table;
 
 /// The live table of a device, if it has one.
@@ -39,22 +38,21 @@ impl LiveTable {
     /// The table, for a request that is inside this device's gate, and as long as it is.
     #[inline]
     pub fn for_request<'a>(&'a self, _inside: &'a Entered<'_>) -> Option<&'a Table> {
-        // SAFETY: null, or a table that `counted` holds, or held until `replace`: which drops it only if it found
-        // nobody inside after changing the pointer. The caller is inside until the reference ends. It was
-        // counted as such before it loads the pointer, with the gate's light barrier in between; `replace` has a
-        // heavy one between changing the pointer and looking at the count. So either it was found there, or the
-        // pointer that it loads is the new one.
+        // SAFETY: null, or a table that `counted` holds, or that `replace` gave back or kept for good: it gives back
+        // only what nobody who is inside can have seen, because the gate was closed and then found empty. Whoever came in
+        // since did so after the gate was opened again, and sees the new pointer. The caller is inside until the
+        // reference ends.
         unsafe { self.inside.load(Ordering::Acquire).as_ref() }
     }
 
-    /// Puts `table` in place of the one that was live, and gives that back. `gate` is this device's.
-    pub fn replace(&self, table: Option<Arc<Table>>, gate: &Gate) -> Option<Arc<Table>> {
+    /// Puts `table` in place of the one that was live, and gives that back. The gate is closed; `is_empty`: it was found
+    /// empty since.
+    pub fn replace(&self, table: Option<Arc<Table>>, is_empty: bool) -> Option<Arc<Table>> {
         let _replacing = self.replacing.lock();
         let pointer = table.as_ref().map_or(ptr::null(), Arc::as_ptr);
         self.inside.store(pointer.cast_mut(), Ordering::Release);
-        heavy_barrier();
         let replaced = self.counted.swap(table);
-        if !gate.is_empty() {
+        if !is_empty {
             // Somebody may still be using it, for good: it is the end of a device below which a request hangs.
             mem::forget(replaced.clone());
         }

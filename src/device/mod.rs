@@ -31,26 +31,31 @@ use openers::Openers;
 use passing::Passing;
 
 use crate::io::{
-    BlockDev, Counters, DeviceNumber, Errno, Extent, IoError, IoResult, Limits, OpKind, Part, Plan,
-    Request, Unplanned,
+    BlockDev, Blocked, Closed, Counters, DeviceNumber, Errno, Extent, IoError, IoResult, Limits,
+    OpKind, Part, Plan, Request, Shortcut, Trail, Unplanned, Waypoint,
 };
 use crate::sync::{Arc, AtomicBool, AtomicU32, AtomicU64, Mutex, OnceLock, Ordering, RwLock, Weak};
 use crate::table::Table;
 use crate::target::Access;
 use crate::unit::{Sector, Sectors};
 
-/// A mapped device.
+/// A mapped device. What every request needs comes first, to lie in one cache line.
+#[repr(C)]
 pub struct Device {
-    id: u64,
-    number: DeviceNumber,
-    gate: Gate,
-    active: LiveTable,
     /// Length of the active table in sectors; stays when the table goes.
     capacity: AtomicU64,
     /// The active table's, bytes.
     logical_block_size: AtomicU32,
     /// The active table's: requests are better planned than carried out at once.
     waits: AtomicBool,
+    /// Around the gates from here on down, once a request has gone through them.
+    shortcut: OnceLock<Arc<Shortcut>>,
+    active: LiveTable,
+    gate: Gate,
+    /// Where shortcuts pass, this device's and those of devices above.
+    waypoint: Arc<Waypoint>,
+    id: u64,
+    number: DeviceNumber,
     /// Changes of data that the last suspend has made durable.
     made_durable: AtomicU64,
     /// Guards suspend, resume and removal against each other; held while requests drain.
@@ -140,13 +145,15 @@ impl Device {
     /// A device without a table: active, of length 0.
     pub fn new(id: u64, number: DeviceNumber, identity: Identity, events: Arc<Events>) -> Device {
         Device {
-            id,
-            number,
-            gate: Gate::new(),
-            active: LiveTable::empty(),
             capacity: AtomicU64::new(0),
             logical_block_size: AtomicU32::new(Limits::default().logical_block_size),
             waits: AtomicBool::new(false),
+            shortcut: OnceLock::new(),
+            active: LiveTable::empty(),
+            gate: Gate::new(),
+            waypoint: Arc::default(),
+            id,
+            number,
             made_durable: AtomicU64::new(0),
             moves: Mutex::new(()),
             slots: Mutex::new(Slots::default()),
@@ -223,12 +230,19 @@ impl Device {
 
     /// What has been asked of it.
     pub fn counters(&self) -> Counters {
-        self.gate.counters()
+        self.gate.counters().plus(&self.waypoint.counters())
     }
 
     /// Measures how long requests take, for `time` from now on.
     pub fn look(&self, time: Duration) {
         self.gate.look(time);
+        self.waypoint.look(time);
+    }
+
+    /// Has every request that comes to the device pass its gate, for whoever has to see each, until what is given back is
+    /// dropped.
+    pub fn see_every_request(&self) -> Blocked {
+        self.waypoint.blocked()
     }
 
     /// The live table.
@@ -263,9 +277,9 @@ impl Device {
             self.capacity.store(was.capacity.0, Ordering::Relaxed);
         }
         if was.suspended {
-            self.gate.close();
+            let _nobody = self.hold_back();
         }
-        let replaced = self.active.replace(was.active, &self.gate);
+        let replaced = self.active.replace(was.active, true);
         slots.suspended = was.suspended;
         slots.geometry = was.geometry;
         drop(slots);
@@ -354,9 +368,9 @@ impl Device {
         {
             above.write_back(self);
         }
-        self.gate.close();
-        if !self.gate.drain(keep_waiting) {
-            self.gate.open();
+        let closed = self.hold_back();
+        if !self.gate.drain(keep_waiting) || !closed.drain(keep_waiting) {
+            self.let_in();
             lifecycles().for_each(|target| target.presuspend_undo());
             return Err(Errno::INTR);
         }
@@ -368,10 +382,21 @@ impl Device {
         Ok(())
     }
 
+    /// Closes every way in. Those who came by a shortcut are to be waited for beside those inside the gate.
+    fn hold_back(&self) -> Closed {
+        self.gate.close();
+        self.waypoint.block()
+    }
+
+    fn let_in(&self) {
+        self.waypoint.unblock();
+        self.gate.open();
+    }
+
     /// Flushes what was written since the last time, so that a table that goes takes no unflushed data with
     /// it: a later flush reaches only the devices of the table that came.
     fn make_durable(&self, table: &Table) {
-        let counters = self.gate.counters();
+        let counters = self.counters();
         let changes = [OpKind::Write, OpKind::Discard, OpKind::WriteZeroes]
             .into_iter()
             .map(|kind| counters.of(kind).requests)
@@ -426,7 +451,7 @@ impl Device {
             let block_size = table.limits().logical_block_size;
             self.logical_block_size.store(block_size, Ordering::Relaxed);
             self.waits.store(table.limits().waits, Ordering::Relaxed);
-            replaced = self.active.replace(Some(table), &self.gate);
+            replaced = self.active.replace(Some(table), true);
         }
         if self.slots.lock().suspended {
             self.resume_locked(note)
@@ -444,7 +469,7 @@ impl Device {
         table.lifecycles().for_each(|target| target.resume());
         self.slots.lock().suspended = false;
         note();
-        self.gate.open();
+        self.let_in();
         Ok(())
     }
 
@@ -467,14 +492,15 @@ impl Device {
             lifecycles.for_each(|target| target.presuspend(false));
         }
         // Closed first, because requests that were given back wait for the next opening.
-        self.gate.close();
-        if !self.gate.drain(&mut || false) {
+        let closed = self.hold_back();
+        let is_empty = self.gate.drain(&mut || false);
+        if !is_empty || !closed.drain(&mut || false) {
             log::warn!("{}: ended while requests are still inside", self.name());
         }
-        let active = self.active.replace(None, &self.gate);
-        self.gate.open();
+        let active = self.active.replace(None, is_empty);
+        self.let_in();
         if let Some(table) = &active {
-            let written = self.gate.counters();
+            let written = self.counters();
             let earlier = self.made_durable.load(Ordering::Relaxed) == u64::MAX;
             let bypassed = self.bypasses.ever() > 0;
             if (earlier
@@ -488,6 +514,56 @@ impl Device {
             }
         }
         drop((inactive, active));
+    }
+
+    /// The long way: through the gate, and through those of the devices below.
+    fn submit_through_gate(&self, mut request: Request<'_>) -> IoResult {
+        let (kind, nowait) = (request.op.kind(), request.flags.nowait);
+        loop {
+            let inside = self.gate.enter(kind, request.len, nowait)?;
+            let table = self.active.for_request(&inside);
+            let result = match table {
+                Some(table) if kind.changes_data() && table.access() == Access::ReadOnly => {
+                    Err(IoError::READ_ONLY)
+                }
+                Some(table) => table.submit(request.reborrow()),
+                None => Err(IoError::IO),
+            };
+            match result {
+                Ok(()) => {
+                    let only_shows = table.is_some_and(Table::only_shows);
+                    drop(inside);
+                    if only_shows {
+                        self.shorten();
+                    }
+                    return Ok(());
+                }
+                Err(IoError::REQUEUE) => {
+                    let opening = inside.put_off();
+                    if nowait {
+                        return Err(IoError::WOULD_WAIT);
+                    }
+                    self.gate.wait_reopened(opening);
+                }
+                Err(error) => {
+                    if error.is_put_off() {
+                        inside.put_off();
+                    } else {
+                        inside.fail();
+                    }
+                    return Err(error);
+                }
+            }
+        }
+    }
+
+    /// Spares requests to come the long way.
+    #[inline]
+    fn shorten(&self) {
+        let shortcut = self.shortcut.get_or_init(Arc::default);
+        if !shortcut.is_open() {
+            shortcut.make(self);
+        }
     }
 }
 
@@ -524,35 +600,12 @@ impl BlockDev for Device {
 
     #[inline]
     fn submit(&self, mut request: Request<'_>) -> IoResult {
-        let (kind, nowait) = (request.op.kind(), request.flags.nowait);
-        loop {
-            let inside = self.gate.enter(kind, request.len, nowait)?;
-            let result = match self.active.for_request(&inside) {
-                Some(table) if kind.changes_data() && table.access() == Access::ReadOnly => {
-                    Err(IoError::READ_ONLY)
-                }
-                Some(table) => table.submit(request.reborrow()),
-                None => Err(IoError::IO),
-            };
-            match result {
-                Ok(()) => return Ok(()),
-                Err(IoError::REQUEUE) => {
-                    let opening = inside.put_off();
-                    if nowait {
-                        return Err(IoError::WOULD_WAIT);
-                    }
-                    self.gate.wait_reopened(opening);
-                }
-                Err(error) => {
-                    if error.is_put_off() {
-                        inside.put_off();
-                    } else {
-                        inside.fail();
-                    }
-                    return Err(error);
-                }
-            }
+        if let Some(shortcut) = self.shortcut.get()
+            && let Some(result) = shortcut.submit(&mut request)
+        {
+            return result;
         }
+        self.submit_through_gate(request)
     }
 
     fn plan(self: Arc<Self>, part: Part, plan: &mut Plan) -> Result<(), Unplanned> {
@@ -577,10 +630,23 @@ impl BlockDev for Device {
         planned
     }
 
+    fn trace(&self, trail: &mut Trail<'_>) -> bool {
+        trail.pass(&self.waypoint, || self.active()?.stretches())
+    }
+
     fn extent_at(&self, at: Sector) -> Extent {
         match self.active() {
             Some(table) => table.extent_at(at),
             None => Extent::hole(Sector(at.0.saturating_add(1))),
+        }
+    }
+}
+
+impl Drop for Device {
+    fn drop(&mut self) {
+        // What it holds on its way would hold it in turn.
+        if let Some(shortcut) = self.shortcut.get() {
+            shortcut.end();
         }
     }
 }

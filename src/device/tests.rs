@@ -1,5 +1,7 @@
 #![allow(clippy::unwrap_used)]
 
+mod stack;
+
 use std::thread;
 use std::time::Duration;
 

@@ -21,8 +21,9 @@ use std::marker::PhantomData;
 use std::mem::ManuallyDrop;
 use std::time::Duration;
 
-use super::OpKind;
-use super::stopwatch::{Begun, Durations, Stopwatch};
+use super::counters::KINDS;
+use super::stopwatch::{Begun, Stopwatch};
+use super::{Counters, OpKind, Tally};
 use crate::sync::{
     AtomicU64, Condvar, Mutex, Ordering, WORKERS, heavy_barrier, light_barrier, prepare_barriers,
     thread_number, worker_number,
@@ -33,14 +34,6 @@ use crate::unit::Sectors;
 const SHARED: usize = if cfg!(schedules) { 1 } else { 4 };
 /// All cells: the shared ones, then one for each worker.
 const CELLS: usize = SHARED + WORKERS;
-
-const KINDS: [OpKind; 5] = [
-    OpKind::Read,
-    OpKind::Write,
-    OpKind::Flush,
-    OpKind::Discard,
-    OpKind::WriteZeroes,
-];
 
 /// How often somebody who waits is asked whether to go on waiting.
 const ASK_EVERY: Duration = Duration::from_millis(50);
@@ -123,27 +116,6 @@ impl MyCell<'_> {
     }
 }
 
-/// What has been counted since the start.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Counters {
-    kinds: [Tally; KINDS.len()],
-    /// Requests that failed.
-    pub errors: u64,
-}
-
-/// What has been counted of one operation.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Tally {
-    /// Requests that ended, well or not.
-    pub requests: u64,
-    /// Sectors of these requests.
-    pub sectors: Sectors,
-    /// Requests that have not ended yet.
-    pub in_flight: u64,
-    /// How long requests took while somebody looked ([`InFlight::look`]).
-    pub took: Durations,
-}
-
 impl Default for InFlight {
     fn default() -> InFlight {
         InFlight::new()
@@ -153,9 +125,18 @@ impl Default for InFlight {
 impl InFlight {
     /// Open, with nobody inside.
     pub fn new() -> InFlight {
+        InFlight::in_state(0)
+    }
+
+    /// Closed, with nobody inside.
+    pub fn closed() -> InFlight {
+        InFlight::in_state(1)
+    }
+
+    fn in_state(state: u64) -> InFlight {
         prepare_barriers();
         InFlight {
-            cells: array::from_fn(|_| Cell::new()),
+            cells: array::from_fn(|_| Cell::new(state)),
             errors: AtomicU64::new(0),
             stopwatch: Stopwatch::new(),
             changes: Mutex::new(()),
@@ -200,12 +181,31 @@ impl InFlight {
 
     /// Lets nobody in any more; those inside stay until they leave. Closing what is closed changes nothing.
     pub fn close(&self) {
+        self.close_where(|_| true);
+    }
+
+    /// As [`Self::close`], where it is open by `opening`.
+    pub fn close_if(&self, opening: Opening) {
+        self.close_where(|state| state == opening.0);
+    }
+
+    fn close_where(&self, is_meant: impl FnOnce(u64) -> bool) {
         let _changes = self.changes.lock();
         let state = self.state();
-        if !is_closed(state) {
+        if !is_closed(state) && is_meant(state) {
             self.set_state(state + 1);
             heavy_barrier();
         }
+    }
+
+    /// While it is closed, the opening that the next [`Self::open`] begins.
+    pub fn next_opening(&self) -> Opening {
+        Opening(self.state() + 1)
+    }
+
+    /// True from the end of `opening` until it is opened again.
+    pub fn is_closed_after(&self, opening: Opening) -> bool {
+        self.state() == opening.0 + 1
     }
 
     /// Lets requests in again. Opening what is open changes nothing.
@@ -226,16 +226,31 @@ impl InFlight {
     /// Waits until nobody is inside, after [`Self::close`]. What those inside wrote is then visible to the caller.
     /// `keep_waiting` is asked about every 50 ms; where it says no, the wait ends with false.
     pub fn drain(&self, keep_waiting: &mut dyn FnMut() -> bool) -> bool {
+        self.wait_until_left(|| self.is_empty(), keep_waiting)
+    }
+
+    /// As [`Self::drain`], for the time after `opening` alone: ends as well where it was opened anew, by somebody who had
+    /// found it empty.
+    pub fn drain_of(&self, opening: Opening, keep_waiting: &mut dyn FnMut() -> bool) -> bool {
+        let have_left = || !self.is_closed_after(opening) || self.is_empty();
+        self.wait_until_left(have_left, keep_waiting)
+    }
+
+    fn wait_until_left(
+        &self,
+        have_left: impl Fn() -> bool,
+        keep_waiting: &mut dyn FnMut() -> bool,
+    ) -> bool {
         loop {
             {
                 let mut changes = self.changes.lock();
-                if self.is_empty() {
+                if have_left() {
                     return true;
                 }
                 self.left.wait_for(&mut changes, ASK_EVERY);
             }
             if !keep_waiting() {
-                return self.is_empty();
+                return have_left();
             }
         }
     }
@@ -412,22 +427,10 @@ impl Drop for Inside<'_> {
     }
 }
 
-impl Counters {
-    /// What has been counted of `kind`.
-    pub fn of(&self, kind: OpKind) -> Tally {
-        self.kinds[kind as usize]
-    }
-
-    /// Requests of all kinds that have not ended yet.
-    pub fn in_flight(&self) -> u64 {
-        self.kinds.iter().map(|tally| tally.in_flight).sum()
-    }
-}
-
 impl Cell {
-    fn new() -> Cell {
+    fn new(state: u64) -> Cell {
         Cell {
-            state: AtomicU64::new(0),
+            state: AtomicU64::new(state),
             counts: array::from_fn(|_| Counts::default()),
         }
     }

@@ -8,6 +8,7 @@ mod agenda;
 mod aside;
 mod buffer;
 mod clock;
+mod counters;
 mod dev_ref;
 mod disk_queue;
 mod edges;
@@ -22,12 +23,14 @@ mod plan;
 mod pool;
 mod range_lock;
 mod request;
+mod shortcut;
 mod stopwatch;
 mod waiting_room;
 
 pub use aside::aside;
 pub use buffer::{Buffer, Piece, ReadBuf, WriteBuf};
 pub use clock::Clock;
+pub use counters::{Counters, Tally};
 pub use dev_ref::{DevRef, DeviceNumber, OpenDevice};
 pub use disk_queue::{DiskQueue, Done, OwnRing};
 pub use edges::{AlignedWrite, EdgeGuard, Edges};
@@ -35,13 +38,14 @@ pub use error::{Errno, IoError, IoResult};
 pub use extent::Extent;
 pub use fan_out::{fan_out, worth_fanning};
 pub use hold::Hold;
-pub use in_flight::{Counters, InFlight, Inside, Opening, Pass, Tally};
+pub use in_flight::{InFlight, Inside, Opening, Pass};
 pub use limits::Limits;
 pub use memory::Memory;
 pub use plan::{Part, PieceEnd, Plan, QueuedFile, Unplanned, Watch};
 pub use pool::Pool;
 pub use range_lock::{RangeGuard, RangeLock};
 pub use request::{Flags, Op, OpKind, Request};
+pub use shortcut::{Blocked, Closed, Shortcut, Stretches, Trail, Waypoint, index_of};
 pub use stopwatch::Durations;
 pub use waiting_room::{Job, WaitingRoom};
 
@@ -79,6 +83,12 @@ pub trait BlockDev: Send + Sync {
     /// plan holds is given up with it.
     fn plan(self: Arc<Self>, _part: Part, _plan: &mut Plan) -> Result<(), Unplanned> {
         Err(Unplanned)
+    }
+
+    /// Has `trail`, which has come to this device, go on to what the device shows, where it shows stretches of others and
+    /// does nothing else; false where the trail ends here.
+    fn trace(&self, _trail: &mut Trail<'_>) -> bool {
+        false
     }
 
     /// The file that holds the device's bytes, each in its place, where there is one and the opener may write it.

@@ -246,6 +246,7 @@ fn complete(rows: Vec<Row>, context: &TableContext<'_>) -> Result<Table, TableEr
         .collect();
     let ends: Vec<u64> = rows.iter().map(|row| row.end().0).collect();
     let len = Sectors(ends.last().copied().unwrap_or(0));
+    let only_shows = rows.iter().all(|row| row.shown().is_some());
     Ok(Table {
         rows,
         rows_per_sector: ends.len() as f64 / len.0.max(1) as f64,
@@ -253,6 +254,7 @@ fn complete(rows: Vec<Row>, context: &TableContext<'_>) -> Result<Table, TableEr
         len,
         access: context.access,
         limits,
+        only_shows,
         devices,
         flushed,
         flushing_rows,

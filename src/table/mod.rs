@@ -15,7 +15,7 @@ use std::os::fd::BorrowedFd;
 
 use rustix::fs::{FileType, fstat};
 
-use crate::io::{DeviceNumber, Extent, Limits, OpKind, OpenDevice};
+use crate::io::{DevRef, DeviceNumber, Extent, Limits, OpKind, OpenDevice, Stretches, index_of};
 use crate::sync::Arc;
 use crate::target::{Access, Lifecycle, Target, TargetKind};
 use crate::unit::{Sector, Sectors};
@@ -30,6 +30,7 @@ pub struct Table {
     len: Sectors,
     access: Access,
     limits: Limits,
+    only_shows: bool,
     /// Every device once, in the order in which rows opened them.
     devices: Vec<Arc<OpenDevice>>,
     /// Devices that the core flushes by itself.
@@ -77,6 +78,12 @@ impl Row {
 
     fn end(&self) -> Sector {
         self.start + self.len
+    }
+
+    /// The stretch that is all there is to the row, uncut.
+    fn shown(&self) -> Option<&DevRef> {
+        let range = self.target.shows()?;
+        (range.len() >= self.len && self.max_io_len.is_none()).then_some(range)
     }
 }
 
@@ -133,15 +140,9 @@ impl Table {
         }
     }
 
-    /// Where in a table of rows of one length the row would be is looked at first: that saves most tables the
-    /// search, each step of which is likely to miss the processor's cache.
     fn index_of(&self, at: Sector) -> usize {
-        let guess = (at.0 as f64 * self.rows_per_sector) as usize;
-        let starts_before = guess == 0 || self.ends.get(guess - 1).is_some_and(|&end| end <= at.0);
-        if starts_before && self.ends.get(guess).is_some_and(|&end| at.0 < end) {
-            return guess;
-        }
-        self.ends.partition_point(|&end| end <= at.0)
+        let end_of = |row: usize| self.ends.get(row).copied();
+        index_of(at, self.ends.len(), self.rows_per_sector, end_of)
     }
 
     /// The row that holds the sector `at`, counted from 0, and the longest request of `kind` from there on that its
@@ -162,6 +163,25 @@ impl Table {
             end: Sector(row.start.0 + inside.end.0.min(row.len.0)),
             ..inside
         }
+    }
+
+    /// True where every row shows a stretch of a device and does nothing else.
+    #[inline]
+    pub fn only_shows(&self) -> bool {
+        self.only_shows
+    }
+
+    /// The stretches that the table shows, where it does nothing else.
+    pub fn stretches(&self) -> Option<Stretches> {
+        if !self.only_shows {
+            return None;
+        }
+        let mut stretches = Stretches::new(self.access == Access::ReadOnly);
+        for row in &self.rows {
+            let range = row.shown()?;
+            stretches.push(row.len, &range.device().dev, range.start());
+        }
+        Some(stretches)
     }
 
     /// The regular file that the table shows from its first byte to its last, each in its place, if it does.

@@ -9,7 +9,9 @@ use crate::backing::{BackingStore, OpenOptions};
 use crate::control::transaction::{Caller, load};
 use crate::control::{MountIdentity, Refusal};
 use crate::device::{Device, Directory, Identity, SuspendOptions};
-use crate::io::{BlockDev, Errno, ReadBuf, Request, WaitingRoom, WriteBuf};
+use crate::io::{
+    BlockDev, Errno, Flags, OpKind, Part, Plan, ReadBuf, Request, WaitingRoom, WriteBuf,
+};
 use crate::sync::Arc;
 use crate::table::RowSpec;
 use crate::target::Access;
@@ -257,4 +259,25 @@ fn a_new_table_changes_the_length_at_once() {
     let device = create(&registry, "a");
     make_live(&registry, &device, "zero", "");
     assert_eq!(device.capacity(), Sectors(8));
+}
+
+#[test]
+fn a_device_over_a_device_plans_what_the_one_below_plans() {
+    let folder = tempfile::TempDir::new_in(env!("CARGO_MANIFEST_DIR")).unwrap();
+    let path = folder.path().join("disk");
+    std::fs::File::create(&path).unwrap().set_len(4096).unwrap();
+    let registry = registry();
+    let (below, above) = (create(&registry, "below"), create(&registry, "above"));
+    make_live(
+        &registry,
+        &below,
+        "linear",
+        &format!("{} 0", path.display()),
+    );
+    make_live(&registry, &above, "linear", "/nowhere/dm/below 0");
+    let mut plan = Plan::new(OpKind::Flush, Flags::default());
+    let whole = Part::whole(Sector(0), Sectors::ZERO);
+    assert_eq!(above.clone().plan(whole, &mut plan), Ok(()));
+    assert_eq!(plan.n_pieces(), 1);
+    assert_eq!(below.counters().of(OpKind::Flush).in_flight, 1);
 }
