@@ -24,9 +24,9 @@ const ERROR_TAKES_A_DEVICE: &str =
 /// What a device is differs by nature.
 const FILES_ARE_DEVICES: &str = "a regular file is a device here; this one is too short";
 
-/// dm-flakey.c, flakey_status, since kernel 6.4.
+/// dm-flakey.c, flakey_status.
 const FLAKEY_TABLE: &str = "newer kernels end the table without a blank, and name error_reads";
-/// dm-flakey.c, flakey_end_io, since kernel 6.5: the place of the data is saved before the device moves it on.
+/// dm-flakey.c, flakey_end_io: newer kernels save the place of the data before the device below moves it on.
 const FLAKEY_READS: &str = "this kernel fails to corrupt what is read; newer ones do it";
 
 /// What the kernel of this trace says of every ebs row.
