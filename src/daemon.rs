@@ -28,11 +28,13 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
+use crate::backing::loop_device::{LOOP_MAJOR, Reserved};
 use crate::backing::{BackingStore, OpenOptions};
 use crate::control::config::{self, Config, Terms};
 use crate::control::loops::Loops;
 use crate::control::majors::Majors;
 use crate::control::mount::{Host, Mount, Stop};
+use crate::control::nodes::Nodes;
 use crate::control::protocol::json::{MountInfo, Supervision};
 use crate::control::protocol::mount::{MountOptions, STATE_FORMAT};
 use crate::control::protocol::socket_path;
@@ -58,7 +60,7 @@ const FORCED_END: Duration = Duration::from_secs(5);
 pub fn check(file: &Path) -> Result<String, String> {
     let terms = Terms {
         kinds: KINDS,
-        major: Majors::choose().mapped,
+        major: Majors::choose(false).mapped,
     };
     let config = config::check(file, terms).map_err(|errors| errors.to_string())?;
     let plural = if config.devices.len() == 1 {
@@ -94,10 +96,13 @@ pub fn mount(options: MountOptions) -> Result<(), String> {
         }
         None => None,
     };
-    let majors = Majors::choose();
+    let majors = Majors::choose(options.block_devices);
     let mut config = read_config(&options, majors)?;
     let wants_supervisor =
         options.supervised || config.as_ref().is_some_and(|config| config.supervised);
+    if wants_supervisor && options.block_devices {
+        return Err("mount: --block-devices: a supervised mount does not have them".to_owned());
+    }
     if wants_supervisor && supervision.is_none() {
         drop(config);
         return survival::supervise();
@@ -244,6 +249,8 @@ fn serve(
 struct Around {
     mounted: Arc<Mounted>,
     loops: Arc<Loops>,
+    /// Where each device is a block device.
+    nodes: Option<Arc<Nodes>>,
     keeper: Option<Arc<Keeper>>,
 }
 
@@ -251,6 +258,9 @@ impl Surroundings for Around {
     fn changed(&self, change: &Change) {
         self.mounted.notify(change);
         self.loops.follow(change);
+        if let Some(nodes) = &self.nodes {
+            nodes.follow(change);
+        }
         if let (Change::Removed { id, .. }, Some(keeper)) = (change, &self.keeper) {
             keeper.note_removed(*id);
         }
@@ -262,9 +272,49 @@ impl Surroundings for Around {
 
     fn let_go(&self, device: &Device) {
         self.loops.release(device);
+        if let Some(nodes) = &self.nodes {
+            nodes.let_go(device);
+        }
+    }
+
+    fn reserve(&self, wanted: Option<u32>) -> Result<Option<Reserved>, Refusal> {
+        let reserved = self.nodes.as_ref().map(|nodes| nodes.reserve(wanted));
+        reserved.transpose()
+    }
+
+    fn appear(&self, device: &Device, reserved: Reserved) -> Result<(), Refusal> {
+        let nodes = self.nodes.as_ref();
+        nodes.map_or(Ok(()), |nodes| nodes.appear(device, reserved))
+    }
+
+    fn hold(&self, device: &Device) -> Result<(), Errno> {
+        let nodes = self.nodes.as_ref();
+        nodes.map_or(Ok(()), |nodes| nodes.hold(device))
+    }
+
+    fn unhold(&self, device: &Device) {
+        if let Some(nodes) = &self.nodes {
+            nodes.unhold(device);
+        }
+    }
+
+    fn open_count(&self, device: &Device, counted: u32, look: bool) -> u32 {
+        let nodes = self.nodes.as_ref();
+        nodes.map_or(counted, |nodes| nodes.open_count(device, counted, look))
+    }
+
+    fn leave(&self, device: &Device, not: bool) {
+        match &self.nodes {
+            Some(nodes) if not => nodes.stay(device),
+            Some(nodes) => nodes.leave(device),
+            None => {}
+        }
     }
 
     fn write_back(&self, device: &Device) {
+        if let Some(nodes) = &self.nodes {
+            nodes.write_back(device);
+        }
         self.mounted.write_back(device);
     }
 
@@ -289,6 +339,7 @@ impl Surroundings for Around {
 struct Daemon {
     registry: Arc<Registry>,
     loops: Arc<Loops>,
+    nodes: Option<Arc<Nodes>>,
     mounted: Arc<Mounted>,
     keeper: Option<Arc<Keeper>>,
     /// What there is to say of the mount.
@@ -304,7 +355,9 @@ struct Daemon {
 
 impl Daemon {
     fn new(registry: Arc<Registry>, mounted: Mounted) -> Daemon {
+        let has_nodes = registry.major() == LOOP_MAJOR;
         Daemon {
+            nodes: has_nodes.then(|| Arc::new(Nodes::new(registry.clone()))),
             loops: Arc::new(Loops::new(registry.clone())),
             mounted: Arc::new(mounted),
             registry,
@@ -342,6 +395,7 @@ impl Daemon {
         let around = Around {
             mounted: self.mounted.clone(),
             loops: self.loops.clone(),
+            nodes: self.nodes.clone(),
             keeper: self.keeper.clone(),
         };
         self.registry.set_surroundings(Arc::new(around));
@@ -425,7 +479,9 @@ impl Daemon {
 
     /// A loop device over one of our files hardens the mount; one that shall be hard is from the start.
     fn prepare_for_loops(&self, st_dev: u64, now: bool) {
-        if now {
+        if self.nodes.is_some() {
+            self.hardening.at_attach(&self.mounted, st_dev);
+        } else if now {
             self.hardening.watch(&self.mounted, st_dev);
         }
         let (hardening, mounted) = (self.hardening.clone(), self.mounted.clone());
@@ -494,6 +550,7 @@ impl Daemon {
             socket: server.path().display().to_string(),
             program: program.display().to_string(),
             transport: self.mounted.transport().to_string(),
+            block_devices: self.nodes.is_some(),
             restarts: self.keeper.as_ref().map_or(0, |keeper| keeper.restarts()),
             ..MountInfo::default()
         };
@@ -542,6 +599,12 @@ impl Daemon {
         }
         match how {
             Stop::Gently => {
+                if let Some(nodes) = &self.nodes {
+                    if let Some(used) = nodes.in_use().first() {
+                        return Err(self.busy(&format!("{} is in use", used.display())));
+                    }
+                    nodes.release_all();
+                }
                 self.loops.release_unused();
                 self.mounted.settle();
                 self.mounted
@@ -549,13 +612,13 @@ impl Daemon {
                     .map_err(|error| self.busy(&error.to_string()))
             }
             Stop::Lazily => {
-                self.loops.release_all();
+                self.release_loops();
                 self.mounted
                     .unmount(true)
                     .map_err(|error| self.busy(&error.to_string()))
             }
             Stop::ByForce => {
-                self.loops.release_all();
+                self.release_loops();
                 self.registry.shut_down();
                 let unmounted = self.mounted.unmount(true);
                 if !self.mounted.wait_for(FORCED_END) {
@@ -566,6 +629,13 @@ impl Daemon {
                 unmounted.map_err(|error| self.busy(&error.to_string()))
             }
         }
+    }
+
+    fn release_loops(&self) {
+        if let Some(nodes) = &self.nodes {
+            nodes.release_all();
+        }
+        self.loops.release_all();
     }
 
     /// Why the mount cannot be taken away, and who holds it.
@@ -580,7 +650,7 @@ impl Daemon {
 
     /// Nobody can write any more: makes everything durable and lets go of it.
     fn end(&self) {
-        self.loops.release_all();
+        self.release_loops();
         if let Err(error) = self.mounted.unmount(true) {
             log::warn!("{error}");
         }

@@ -54,8 +54,8 @@
 //! unit    sync    crypto      sectors and bytes; lock types; ciphers over sectors
 //! ```
 //!
-//! [`cli`] stands aside: it uses `unit`, `terminal`, `encrypted` and `control::protocol` alone and never touches a mapped
-//! device. `table` and `device` are handed the list of target kinds and name none.
+//! [`cli`] and [`run`] stand aside: they use `unit`, `sync`, `terminal`, `encrypted` and `control::protocol` alone and
+//! never touch a mapped device. `table` and `device` are handed the list of target kinds and name none.
 
 pub mod backing;
 pub mod cli;
@@ -67,6 +67,7 @@ pub mod encrypted;
 pub mod format;
 pub mod fs;
 pub mod io;
+pub mod run;
 pub mod sync;
 pub mod table;
 pub mod target;

@@ -12,6 +12,7 @@ fn main() -> ExitCode {
         .init();
     let daemon = Daemon {
         mount: daemon::mount,
+        run: dmfs::run::run,
         check: daemon::check,
     };
     let mut out = BufWriter::new(stdout().lock());

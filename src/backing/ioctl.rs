@@ -9,14 +9,19 @@ use rustix::io::Result;
 use rustix::ioctl::{Getter, IntegerSetter, Ioctl, IoctlOutput, Opcode, Setter, ioctl, opcode};
 
 const BLKGETSIZE64: Opcode = opcode::read::<usize>(0x12, 114);
+const BLKROSET: Opcode = opcode::none(0x12, 93);
 const BLKROGET: Opcode = opcode::none(0x12, 94);
 const BLKDISCARD: Opcode = opcode::none(0x12, 119);
 const BLKIOMIN: Opcode = opcode::none(0x12, 120);
 const BLKIOOPT: Opcode = opcode::none(0x12, 121);
 const LOOP_CLR_FD: Opcode = 0x4C01;
+const LOOP_SET_STATUS64: Opcode = 0x4C04;
 const LOOP_GET_STATUS64: Opcode = 0x4C05;
 const LOOP_SET_CAPACITY: Opcode = 0x4C07;
+const LOOP_SET_BLOCK_SIZE: Opcode = 0x4C09;
 const LOOP_CONFIGURE: Opcode = 0x4C0A;
+const LOOP_CTL_ADD: Opcode = 0x4C80;
+const LOOP_CTL_REMOVE: Opcode = 0x4C81;
 const LOOP_CTL_GET_FREE: Opcode = 0x4C82;
 
 /// Nothing is written to the file (lo_flags).
@@ -124,6 +129,32 @@ pub(super) fn loop_free_device(control: impl AsFd) -> Result<u32> {
     unsafe { ioctl(control, Returns::<LOOP_CTL_GET_FREE>) }
 }
 
+/// Makes the loop device `index`.
+///
+/// # Errors
+/// EEXIST where it is there, ENOTTY where `control` is not /dev/loop-control.
+pub(super) fn loop_add(control: impl AsFd, index: u32) -> Result<()> {
+    // SAFETY: LOOP_CTL_ADD takes a number.
+    unsafe {
+        ioctl(
+            control,
+            IntegerSetter::<LOOP_CTL_ADD>::new_usize(index as usize),
+        )
+    }
+}
+
+/// Takes the loop device `index` away.
+///
+/// # Errors
+/// EBUSY where it holds a file or is open, ENODEV where it is not there.
+pub(super) fn loop_remove(control: impl AsFd, index: u32) -> Result<()> {
+    // SAFETY: LOOP_CTL_REMOVE takes a number.
+    unsafe {
+        let setter = IntegerSetter::<LOOP_CTL_REMOVE>::new_usize(index as usize);
+        ioctl(control, setter)
+    }
+}
+
 /// Sets a loop device up.
 ///
 /// # Errors
@@ -151,6 +182,28 @@ pub(super) fn loop_set_capacity(device: impl AsFd) -> Result<()> {
     unsafe { ioctl(device, IntegerSetter::<LOOP_SET_CAPACITY>::new_usize(0)) }
 }
 
+/// Changes flags of a loop device that holds a file; of those here only LO_FLAGS_AUTOCLEAR can be changed.
+///
+/// # Errors
+/// ENXIO where it holds none.
+pub(super) fn loop_set_status(device: impl AsFd, info: LoopInfo64) -> Result<()> {
+    // SAFETY: LOOP_SET_STATUS64 reads a struct loop_info64.
+    unsafe { ioctl(device, Setter::<LOOP_SET_STATUS64, LoopInfo64>::new(info)) }
+}
+
+/// Sets the logical block size of a loop device, bytes.
+///
+/// # Errors
+/// EINVAL for a size that a block cannot have, EBUSY where somebody has claimed the device, EAGAIN where it is busy
+/// writing.
+pub(super) fn loop_set_block_size(device: impl AsFd, bytes: u32) -> Result<()> {
+    // SAFETY: LOOP_SET_BLOCK_SIZE takes a number.
+    unsafe {
+        let setter = IntegerSetter::<LOOP_SET_BLOCK_SIZE>::new_usize(bytes as usize);
+        ioctl(device, setter)
+    }
+}
+
 /// What a loop device holds.
 ///
 /// # Errors
@@ -176,6 +229,15 @@ pub(super) fn device_size(fd: impl AsFd) -> Result<u64> {
 pub(super) fn is_read_only(fd: impl AsFd) -> Result<bool> {
     // SAFETY: BLKROGET stores one int.
     unsafe { ioctl(fd, Getter::<BLKROGET, u32>::new()) }.map(|read_only| read_only != 0)
+}
+
+/// Lets nobody write to a block device, or everybody who may.
+///
+/// # Errors
+/// ENOTTY where it is none, EACCES for whoever may not.
+pub(super) fn set_read_only(fd: impl AsFd, read_only: bool) -> Result<()> {
+    // SAFETY: BLKROSET reads an int.
+    unsafe { ioctl(fd, Setter::<BLKROSET, u32>::new(read_only.into())) }
 }
 
 /// Smallest preferred request of a block device, bytes.
@@ -210,8 +272,9 @@ mod tests {
     #![allow(clippy::unwrap_used)]
 
     use super::{
-        LoopConfig, device_size, discard, io_min, io_opt, is_read_only, loop_clear, loop_configure,
-        loop_free_device, loop_set_capacity, loop_status,
+        LoopConfig, device_size, discard, io_min, io_opt, is_read_only, loop_add, loop_clear,
+        loop_configure, loop_free_device, loop_remove, loop_set_block_size, loop_set_capacity,
+        loop_set_status, loop_status, set_read_only,
     };
     use crate::io::Errno;
 
@@ -231,5 +294,11 @@ mod tests {
         assert_eq!(loop_clear(&file).unwrap_err(), Errno::NOTTY);
         assert_eq!(loop_set_capacity(&file).unwrap_err(), Errno::NOTTY);
         assert!(loop_status(&file).is_err());
+        assert_eq!(loop_remove(&file, 0).unwrap_err(), Errno::NOTTY);
+        assert_eq!(loop_add(&file, 0).unwrap_err(), Errno::NOTTY);
+        assert_eq!(loop_set_block_size(&file, 512).unwrap_err(), Errno::NOTTY);
+        let info = LoopConfig::new(0, 512, 0).info;
+        assert_eq!(loop_set_status(&file, info).unwrap_err(), Errno::NOTTY);
+        assert_eq!(set_read_only(&file, true).unwrap_err(), Errno::NOTTY);
     }
 }

@@ -7,20 +7,24 @@ use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::os::fd::AsRawFd;
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::{FileTypeExt, MetadataExt};
+use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{major, makedev, minor};
+use rustix::fs::{CWD, FileType, Mode, OFlags, major, makedev, minor, mknodat};
 
 use super::ioctl::{
-    LO_FLAGS_AUTOCLEAR, LO_FLAGS_DIRECT_IO, LO_FLAGS_READ_ONLY, LoopConfig, loop_clear,
-    loop_configure, loop_free_device, loop_set_capacity, loop_status,
+    LO_FLAGS_AUTOCLEAR, LO_FLAGS_DIRECT_IO, LO_FLAGS_READ_ONLY, LoopConfig, loop_add, loop_clear,
+    loop_configure, loop_free_device, loop_remove, loop_set_block_size, loop_set_capacity,
+    loop_set_status, loop_status, set_read_only,
 };
 use super::{BackingError, lock};
 use crate::io::{DeviceNumber, Errno};
 
 /// Major number of loop devices.
-const LOOP_MAJOR: u32 = 7;
+pub const LOOP_MAJOR: u32 = 7;
+/// The first number that [`reserve`] chooses, and how many it tries.
+const FIRST_RESERVED: u32 = 256;
+const MOST_RESERVED: u32 = 16384;
 /// How often a free device is looked for when others take them from under us.
 const N_TRIES: usize = 64;
 
@@ -44,6 +48,10 @@ pub struct LoopDevice {
     number: DeviceNumber,
     device: File,
 }
+
+/// A free loop device that nobody else can set up or claim as long as this lives.
+#[derive(Debug)]
+pub struct Reserved(LoopDevice);
 
 /// What a loop device holds.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -123,6 +131,125 @@ pub fn attach(file: &Path, options: &AttachOptions) -> Result<LoopDevice, Backin
     ))
 }
 
+/// Takes the free loop device `wanted`, or any whose number is out of the way of other users of loop devices; makes
+/// it, and its node, where there is none.
+///
+/// # Errors
+/// EBUSY where `wanted` is not free, or none is; else as for [`attach`].
+pub fn reserve(wanted: Option<u32>) -> Result<Reserved, BackingError> {
+    let (control, _) = open_device(Path::new("/dev/loop-control"), true)?;
+    let candidates = match wanted {
+        Some(index) => index..index.saturating_add(1),
+        None => FIRST_RESERVED..FIRST_RESERVED + MOST_RESERVED,
+    };
+    for index in candidates {
+        let number = DeviceNumber {
+            major: LOOP_MAJOR,
+            minor: index,
+        };
+        if shown_path(number).is_some() {
+            continue;
+        }
+        let path = node(number);
+        match loop_add(&control, index) {
+            Ok(()) | Err(Errno::EXIST) => {}
+            Err(errno) => {
+                let what = format!("{} cannot be made: {errno}", path.display());
+                return Err(BackingError::new(errno, what));
+            }
+        }
+        make_node(&path, index)?;
+        let claimed = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .custom_flags(OFlags::EXCL.bits().cast_signed())
+            .open(&path);
+        match claimed {
+            Ok(device) if matches!(loop_status(&device), Err(Errno::NXIO)) => {
+                return Ok(Reserved(LoopDevice {
+                    path,
+                    number,
+                    device,
+                }));
+            }
+            Ok(_) => {}
+            Err(error) if Errno::from_io_error(&error) == Some(Errno::BUSY) => {}
+            Err(error) => return Err(refusal(&error, &path, "cannot be opened")),
+        }
+    }
+    let what = match wanted {
+        Some(index) => format!("/dev/loop{index} is not free"),
+        None => format!("none of {MOST_RESERVED} loop devices is free"),
+    };
+    Err(BackingError::new(Errno::BUSY, what))
+}
+
+/// Takes the loop device `path` away if it is free and its number one that [`reserve`] chooses.
+pub fn forget(path: &Path) {
+    let Some(number) = number_of(path).filter(|number| number.minor >= FIRST_RESERVED) else {
+        return;
+    };
+    let forgotten = open_device(Path::new("/dev/loop-control"), true).and_then(|(control, _)| {
+        loop_remove(&control, number.minor).map_err(|errno| no_file(errno, path))
+    });
+    if let Err(error) = forgotten {
+        log::debug!("{}", error.message);
+    }
+}
+
+/// Makes the node of a loop device where nothing else does.
+fn make_node(path: &Path, index: u32) -> Result<(), BackingError> {
+    if path.exists() {
+        return Ok(());
+    }
+    let mode = Mode::from_raw_mode(0o660);
+    let made = mknodat(
+        CWD,
+        path,
+        FileType::BlockDevice,
+        mode,
+        makedev(LOOP_MAJOR, index),
+    );
+    match made {
+        Ok(()) | Err(Errno::EXIST) => Ok(()),
+        Err(errno) => Err(BackingError::new(
+            errno,
+            format!("{} cannot be made: {errno}", path.display()),
+        )),
+    }
+}
+
+impl Reserved {
+    /// The device's number.
+    pub fn number(&self) -> DeviceNumber {
+        self.0.number
+    }
+
+    /// Lets go of it; gives its path, for [`attach_to`].
+    pub fn release(self) -> PathBuf {
+        self.0.path
+    }
+}
+
+/// Makes the file at `file` the loop device `path`, which is free.
+///
+/// # Errors
+/// EBUSY where it is not free any more; else as for [`attach`].
+pub fn attach_to(path: &Path, file: &Path, options: &AttachOptions) -> Result<(), BackingError> {
+    let opened = OpenOptions::new()
+        .read(true)
+        .write(!options.read_only)
+        .open(file)
+        .map_err(|error| refusal(&error, file, "cannot be opened"))?;
+    let (device, number) = open_device(path, !options.read_only)?;
+    loop_configure(&device, config(&opened, file, options)).map_err(|errno| {
+        let (file, path) = (file.display(), path.display());
+        BackingError::new(errno, format!("{file} does not become {path}: {errno}"))
+    })?;
+    warn_of_second_cache(number, file, options);
+    Ok(())
+}
+
 /// The driver drops direct I/O in silence where the file cannot do it (a block size below the file's).
 fn warn_of_second_cache(number: DeviceNumber, file: &Path, options: &AttachOptions) {
     let direct = fs::read_to_string(format!("/sys/dev/block/{number}/loop/dio"));
@@ -200,6 +327,67 @@ pub fn detach(path: &Path) -> Result<Detached, BackingError> {
     detach_from(device, path, number)
 }
 
+/// Makes the loop device `path` let go of its file unless somebody has it open; false where somebody has, and it is
+/// as it was.
+///
+/// # Errors
+/// As for [`detach`].
+pub fn detach_unless_open(path: &Path) -> Result<bool, BackingError> {
+    if detach(path)? == Detached::Now {
+        return Ok(true);
+    }
+    stay(path)
+}
+
+/// Has the loop device `path` keep its file at its last close; true where that has been.
+///
+/// # Errors
+/// As for [`detach`].
+pub fn stay(path: &Path) -> Result<bool, BackingError> {
+    let (device, _) = open_device(path, false)?;
+    let stays = loop_status(&device).and_then(|mut info| {
+        info.flags &= !LO_FLAGS_AUTOCLEAR;
+        loop_set_status(&device, info)
+    });
+    match stays {
+        Ok(()) => Ok(false),
+        Err(Errno::NXIO) => Ok(true),
+        Err(errno) => Err(no_file(errno, path)),
+    }
+}
+
+/// What the loop device `path` shows of its file's limits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Shown {
+    /// Logical block size, bytes.
+    pub block_size: u32,
+    /// Nobody may write.
+    pub read_only: bool,
+    /// How far the kernel reads ahead, KiB.
+    pub read_ahead_kib: u32,
+}
+
+/// Makes the loop device `path` as long as its file is by now, and show it like `shown`.
+///
+/// # Errors
+/// As for [`detach`]; EBUSY where somebody has claimed a device whose block size would have to change.
+pub fn adapt(path: &Path, shown: Shown) -> Result<(), BackingError> {
+    let (device, number) = open_device(path, false)?;
+    set_capacity_of(&device, path)?;
+    let queue = PathBuf::from(format!("/sys/dev/block/{number}/queue"));
+    let block_size = fs::read_to_string(queue.join("logical_block_size"));
+    if block_size.is_ok_and(|is| is.trim() != shown.block_size.to_string()) {
+        loop_set_block_size(&device, shown.block_size).map_err(|errno| {
+            let what = format!("{}: a block size of {}", path.display(), shown.block_size);
+            BackingError::new(errno, format!("{what}: {errno}"))
+        })?;
+    }
+    set_read_only(&device, shown.read_only).map_err(|errno| no_file(errno, path))?;
+    let read_ahead = queue.join("read_ahead_kb");
+    fs::write(&read_ahead, shown.read_ahead_kib.to_string())
+        .map_err(|error| refusal(&error, &read_ahead, "cannot be written"))
+}
+
 /// Makes the loop device `path` as long as its file is by now.
 ///
 /// # Errors
@@ -207,6 +395,16 @@ pub fn detach(path: &Path) -> Result<Detached, BackingError> {
 pub fn set_capacity(path: &Path) -> Result<(), BackingError> {
     let (device, _) = open_device(path, false)?;
     set_capacity_of(&device, path)
+}
+
+/// Whether the loop device `path` holds a file.
+pub fn is_attached(path: &Path) -> bool {
+    number_of(path).is_some_and(|number| shown_path(number).is_some())
+}
+
+/// The number of the loop device `path`; `None` where it is none.
+pub fn number_of(path: &Path) -> Option<DeviceNumber> {
+    loop_number(fs::metadata(path).ok()?.rdev())
 }
 
 /// What the loop device `path` holds.

@@ -73,12 +73,16 @@ pub struct Options {
     pub allow_other: bool,
     pub harden: bool,
     pub background: bool,
+    pub block_devices: bool,
     pub lazy: bool,
     pub link: bool,
     pub mount: Option<String>,
     pub program: Option<String>,
     pub supervised: bool,
+    pub root: bool,
     pub svg: bool,
+    pub target_versions: Option<String>,
+    pub user: bool,
     pub transport: Option<String>,
 }
 
@@ -93,6 +97,8 @@ pub struct Arguments {
     pub verb: Option<String>,
     /// What follows the verb.
     pub words: Vec<String>,
+    /// What follows `--` behind `run`.
+    pub command: Vec<OsString>,
 }
 
 impl Style {
@@ -140,6 +146,22 @@ fn grammar(style: Style) -> Command {
 /// # Errors
 /// The lines to print, `getopt`'s and dmsetup's.
 pub fn parse(style: Style, args: Vec<OsString>) -> Result<Arguments, Vec<String>> {
+    let end = args.iter().position(|word| word == "--");
+    if let Some(end) = end.filter(|_| style == Style::Dmfs) {
+        let own = args.get(..end).unwrap_or_default();
+        if let Ok(arguments) = parse_own(style, own.to_vec())
+            && arguments.verb.as_deref() == Some("run")
+        {
+            return Ok(Arguments {
+                command: args.get(end + 1..).unwrap_or_default().to_vec(),
+                ..arguments
+            });
+        }
+    }
+    parse_own(style, args)
+}
+
+fn parse_own(style: Style, args: Vec<OsString>) -> Result<Arguments, Vec<String>> {
     let last = args.last().map(|word| word.to_string_lossy().into_owned());
     let matches = grammar(style).try_get_matches_from(args).map_err(|error| {
         let text = getopt_text(style, &error, last.as_deref().unwrap_or_default());
@@ -153,6 +175,7 @@ pub fn parse(style: Style, args: Vec<OsString>) -> Result<Arguments, Vec<String>
         style,
         verb: words.next(),
         words: words.collect(),
+        command: Vec::new(),
         options: options(style, &matches)?,
     })
 }
@@ -214,12 +237,16 @@ fn options(style: Style, matches: &ArgMatches) -> Result<Options, Vec<String>> {
         allow_other: on("allow-other"),
         harden: on("harden"),
         background: on("background"),
+        block_devices: on("block-devices"),
         lazy: on("lazy"),
         link: on("link"),
         mount: text("mount"),
         program: text("program"),
         supervised: on("supervised"),
+        root: on("root"),
         svg: on("svg"),
+        target_versions: text("target-versions"),
+        user: on("user"),
         transport: text("transport"),
     };
     let refused = |line: &str| Err(vec![line.to_string()]);

@@ -3,228 +3,15 @@
 //! The grammar is dmsetup's: options stand anywhere, long ones may be cut to a unique prefix, and every
 //! option is accepted with every verb. What a verb lists as its options is what its help tells.
 
+mod options;
+
+pub use options::{OPTIONS, OptionDef};
+
 use super::cryptsetup;
 use super::doctor::doctor;
 use super::session::{Each, Once};
 use super::top;
 use super::verbs::{create, explain, info, ls, mount, names, remove, rows, serve, slots, versions};
-
-/// One option.
-pub struct OptionDef {
-    /// Long name; also the key to its value.
-    pub long: &'static str,
-    /// One-letter names.
-    pub short: &'static [char],
-    /// What its value is called; none for a flag.
-    pub value: Option<&'static str>,
-    /// Whether only `dmfs` knows it, not `dmsetup`.
-    pub dmfs_only: bool,
-    /// One line of help.
-    pub help: &'static str,
-}
-
-const fn flag(long: &'static str, short: &'static [char], help: &'static str) -> OptionDef {
-    OptionDef {
-        long,
-        short,
-        value: None,
-        dmfs_only: false,
-        help,
-    }
-}
-
-const fn value(
-    long: &'static str,
-    short: &'static [char],
-    value: &'static str,
-    help: &'static str,
-) -> OptionDef {
-    OptionDef {
-        long,
-        short,
-        value: Some(value),
-        dmfs_only: false,
-        help,
-    }
-}
-
-const fn own(option: OptionDef) -> OptionDef {
-    OptionDef {
-        dmfs_only: true,
-        ..option
-    }
-}
-
-/// Every option.
-pub const OPTIONS: &[OptionDef] = &[
-    flag(
-        "addnodeoncreate",
-        &[],
-        "accepted; device files appear at creation",
-    ),
-    flag(
-        "addnodeonresume",
-        &[],
-        "accepted; device files appear at creation",
-    ),
-    own(value(
-        "cache",
-        &[],
-        "POLICY",
-        "who caches the data: none, keep, writeback or passthrough",
-    )),
-    flag("checks", &[], "accepted; every check is always made"),
-    flag(
-        "columns",
-        &['c', 'C'],
-        "print a report with one line per device",
-    ),
-    flag(
-        "concise",
-        &[],
-        "give or print tables as NAME,UUID,MINOR,FLAGS,TABLE[,TABLE...][;...]",
-    ),
-    value("count", &[], "N", "print the report N times; 0 without end"),
-    flag("deferred", &[], "remove an open device when it is closed"),
-    value(
-        "exec",
-        &[],
-        "COMMAND",
-        "run COMMAND with the path of each device",
-    ),
-    flag(
-        "force",
-        &['f'],
-        "also what is in use: its I/O fails from then on",
-    ),
-    value("gid", &['G'], "GID", "group of the device file"),
-    value(
-        "headings",
-        &[],
-        "STYLE",
-        "headings of a report: none, abbrev or full",
-    ),
-    flag("help", &['h'], "print help"),
-    flag("inactive", &[], "use the inactive table"),
-    value("interval", &[], "SECONDS", "time between two reports"),
-    value("major", &['j'], "MAJOR", "major number of the device"),
-    value(
-        "manglename",
-        &[],
-        "MODE",
-        "how odd characters in names are written: auto, hex or none",
-    ),
-    value("minor", &['m'], "MINOR", "minor number of the device"),
-    value(
-        "mode",
-        &['M'],
-        "MODE",
-        "permissions of the device file, octal",
-    ),
-    flag("nameprefixes", &[], "print DM_FIELD='value' pairs"),
-    flag(
-        "noflush",
-        &[],
-        "do not wait for data to be written, nor commit metadata",
-    ),
-    flag("noheadings", &[], "print no headings"),
-    flag(
-        "nolockfs",
-        &[],
-        "accepted; a file system on the device is never frozen",
-    ),
-    flag(
-        "noopencount",
-        &[],
-        "accepted; as with the kernel's, the open count is always known",
-    ),
-    flag("notable", &['n'], "create the device without a table"),
-    flag("noudevrules", &[], "accepted; there is no udev here"),
-    flag("noudevsync", &[], "accepted; there is no udev here"),
-    value(
-        "options",
-        &['o'],
-        "FIELDS",
-        "fields of a report, or options of a list",
-    ),
-    value(
-        "readahead",
-        &[],
-        "SECTORS",
-        "accepted: [+]SECTORS, auto or none",
-    ),
-    flag("readonly", &['r'], "make the table read-only"),
-    flag(
-        "retry",
-        &[],
-        "try to remove an open device for five seconds",
-    ),
-    flag("rows", &[], "print each field as a row"),
-    value("select", &['S'], "CRITERIA", "only the devices that match"),
-    value("separator", &[], "TEXT", "what stands between two fields"),
-    flag("setuuid", &[], "set the uuid rather than the name"),
-    flag("showkeys", &[], "print keys in tables"),
-    value("sort", &['O'], "FIELDS", "order of a report"),
-    value("table", &[], "TABLE", "the table, one row per line"),
-    value("target", &[], "TYPE", "only rows of this target type"),
-    flag("tree", &[], "print devices as a tree"),
-    value(
-        "udevcookie",
-        &[],
-        "COOKIE",
-        "accepted; there is no udev here",
-    ),
-    value("uid", &['U'], "UID", "owner of the device file"),
-    flag("unbuffered", &[], "print report lines as they come"),
-    value("units", &[], "UNITS", "units of sizes in reports"),
-    flag("unquoted", &[], "no quotes with --nameprefixes"),
-    value("uuid", &['u'], "UUID", "uuid of the device"),
-    flag("verbose", &['v'], "tell more; may be repeated"),
-    flag("verifyudev", &[], "accepted; there is no udev here"),
-    flag("version", &[], "print versions"),
-    flag("yes", &['y'], "answer yes to every question"),
-    own(flag("allow-other", &[], "let other users use the mount")),
-    own(flag(
-        "background",
-        &[],
-        "leave the terminal once the mount stands",
-    )),
-    own(flag(
-        "harden",
-        &[],
-        "keep clear of deadlocks when memory is short",
-    )),
-    own(flag("json", &[], "print JSON")),
-    own(flag(
-        "lazy",
-        &[],
-        "unmount now, end when the last file is closed",
-    )),
-    own(flag("link", &[], "also make the link /dev/mapper/NAME")),
-    own(flag(
-        "svg",
-        &[],
-        "draw the picture as SVG rather than as DOT",
-    )),
-    own(value("mount", &[], "MOUNTPOINT", "which mount to talk to")),
-    own(value(
-        "program",
-        &[],
-        "PATH",
-        "the program that goes on; this one if not given",
-    )),
-    own(flag(
-        "supervised",
-        &[],
-        "keep the mount alive where its daemon dies",
-    )),
-    own(value(
-        "transport",
-        &[],
-        "TRANSPORT",
-        "how requests come in: auto, classic or io_uring",
-    )),
-];
 
 /// What runs a verb.
 pub enum Run {
@@ -639,6 +426,7 @@ pub const VERBS: &[VerbDef] = &[
         (1, 3),
         &[
             "background",
+            "block-devices",
             "cache",
             "concise",
             "allow-other",
@@ -649,6 +437,17 @@ pub const VERBS: &[VerbDef] = &[
         "Serve a mount, with the devices of a TOML file if one is given",
         serve::mount,
     )),
+    ours(VerbDef {
+        max: None,
+        ..once(
+            "run",
+            "[--root | --user] -- COMMAND...",
+            (0, 0),
+            &["root", "user", "target-versions", "mount"],
+            "Run a program that drives the kernel's device mapper over a mount",
+            serve::run,
+        )
+    }),
     ours(once(
         "umount",
         "[MOUNTPOINT]",

@@ -19,6 +19,7 @@ const EXAMPLES: &[(&str, &str)] = &[
     ("rename", "dmfs rename disk archive"),
     ("measure", "dmfs measure disk"),
     ("message", "dmfs message pool 0 create_thin 1"),
+    ("run", "dmfs run -- lvm vgchange -ay"),
     ("ls", "dmfs ls --tree -o ascii"),
     ("info", "dmfs info -c -o name,open,segments -O -open"),
     ("deps", "dmfs deps -o devname disk"),

@@ -17,10 +17,10 @@ use report::{Report, ReportKind, ReportOptions, check_units};
 use session::{Failure, Session};
 
 use crate::control::protocol::mount::MountOptions;
+use crate::control::protocol::run::RunOptions;
 use crate::terminal::{Look, Paint};
 
 pub mod arguments;
-pub mod client;
 mod columns;
 mod cryptsetup;
 pub mod definitions;
@@ -45,6 +45,8 @@ mod tests;
 pub struct Daemon {
     /// Serves a mount until it ends; with `background`, returns once it stands.
     pub mount: fn(MountOptions) -> Result<(), String>,
+    /// Runs a command over a mount, and gives its exit status.
+    pub run: fn(RunOptions) -> u8,
     /// Checks a mount file: what to print, or every error on a line of its own.
     pub check: fn(&Path) -> Result<String, String>,
 }
@@ -78,12 +80,10 @@ pub fn run(args: Vec<OsString>, daemon: Daemon, out: &mut dyn Write, err: &mut d
         session.err_look = Look::of(std::io::stderr());
         session.task_label = task_label(&arguments);
     }
+    session.command = arguments.command.clone();
     let done = dispatch(&mut session, &arguments);
     session.flush();
-    match done {
-        true => 0,
-        false => 1,
-    }
+    session.status.unwrap_or(u8::from(!done))
 }
 
 /// What those who wait for a verb are told is going on; empty for a verb that waits on purpose, or tells by itself.
@@ -91,7 +91,7 @@ fn task_label(arguments: &Arguments) -> String {
     let options = &arguments.options;
     let waits = options.interval.is_some() || options.count.is_some();
     match arguments.verb.as_deref() {
-        None | Some("mount" | "wait" | "top") => String::new(),
+        None | Some("mount" | "run" | "wait" | "top") => String::new(),
         Some(_) if waits => String::new(),
         Some(verb) => match arguments.words.as_slice() {
             [word] => format!("{verb} {word}"),

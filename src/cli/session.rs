@@ -1,5 +1,6 @@
 //! What a verb works with: its options, the connection, and where it prints.
 
+use std::ffi::OsString;
 use std::io::{self, Write};
 use std::path::Path;
 use std::thread::sleep;
@@ -10,10 +11,10 @@ use serde_json::Value;
 
 use super::Daemon;
 use super::arguments::{Options, Style};
-use super::client::{Client, NoMount, Refusal, connect, reason, strerror};
 use super::names::{SplitName, Subject, to_shown, to_stored};
 use super::report::DeviceRow;
 use super::task::{Answer, FIRST_ROOM, Kind, Task};
+use crate::control::protocol::client::{Client, NoMount, Refusal, connect, reason, strerror};
 use crate::control::protocol::dm_ioctl::payload::{ListedDevice, read_names};
 use crate::control::protocol::dm_ioctl::{DevNo, Flags, Header, MAX_BYTES};
 use crate::control::protocol::json::{JsonReply, JsonRequest, MountInfo};
@@ -85,6 +86,10 @@ pub struct Session<'s> {
     pub task_label: String,
     /// How to be a daemon.
     pub daemon: Daemon,
+    /// What `run` is to run.
+    pub command: Vec<OsString>,
+    /// The exit status where it is not that of success or failure.
+    pub status: Option<u8>,
     /// Rows for a report.
     pub report_rows: Vec<DeviceRow>,
     /// Whether the report needs to know who uses whom.
@@ -125,6 +130,8 @@ impl<'s> Session<'s> {
             err_look: Look::PLAIN,
             task_label: String::new(),
             daemon,
+            command: Vec::new(),
+            status: None,
             report_rows: Vec::new(),
             report_needs_deps: false,
             split_name: None,

@@ -151,7 +151,7 @@ impl Loops {
             ));
         }
         detach(&attached[index].device).map_err(refuse)?;
-        remove_link(&attached.swap_remove(index));
+        attached.swap_remove(index).remove_link();
         self.note(&attached);
         Ok(())
     }
@@ -190,7 +190,7 @@ impl Loops {
         };
         match change {
             Change::Renamed { to, .. } if found.link.is_some() => {
-                remove_link(found);
+                found.remove_link();
                 found.link = make_link(to, &found.device)
                     .inspect_err(|refusal| log::warn!("{refusal}"))
                     .ok();
@@ -211,7 +211,7 @@ impl Loops {
         let mut attached = self.attached.lock();
         for attached in attached.drain(..) {
             self.let_go(&attached.device);
-            remove_link(&attached);
+            attached.remove_link();
         }
         self.note(&attached);
     }
@@ -227,8 +227,16 @@ impl Loops {
     }
 }
 
+impl Attached {
+    fn remove_link(&self) {
+        if let Some(link) = &self.link {
+            remove_link(link, &self.device);
+        }
+    }
+}
+
 /// Does what the kernel answers through this process.
-fn self_serving<R: Send + 'static>(
+pub(super) fn self_serving<R: Send + 'static>(
     work: impl FnOnce() -> Result<R, BackingError> + Send + 'static,
 ) -> Result<R, BackingError> {
     aside(work).unwrap_or_else(|errno| {
@@ -242,7 +250,7 @@ fn detach(path: &Path) -> Result<Detached, BackingError> {
     self_serving(move || loop_device::detach(&path))
 }
 
-fn refuse(error: BackingError) -> Refusal {
+pub(super) fn refuse(error: BackingError) -> Refusal {
     Refusal::message(error.errno, format!("loop: {}", error.message))
 }
 
@@ -256,7 +264,7 @@ fn is_claimed(device: &Path) -> bool {
     matches!(opened, Err(Errno::BUSY))
 }
 
-fn make_link(name: &str, device: &Path) -> Result<PathBuf, Refusal> {
+pub(super) fn make_link(name: &str, device: &Path) -> Result<PathBuf, Refusal> {
     let link = Path::new(LINK_FOLDER).join(name);
     fs::create_dir_all(LINK_FOLDER)
         .and_then(|()| symlink(device, &link))
@@ -270,10 +278,10 @@ fn make_link(name: &str, device: &Path) -> Result<PathBuf, Refusal> {
     Ok(link)
 }
 
-fn remove_link(attached: &Attached) {
-    let Some(link) = &attached.link else { return };
+/// Removes `link` where it leads to `device`.
+pub(super) fn remove_link(link: &Path, device: &Path) {
     // Somebody may have put something else there meanwhile.
-    if fs::read_link(link).is_ok_and(|target| target == attached.device)
+    if fs::read_link(link).is_ok_and(|target| target == device)
         && let Err(error) = fs::remove_file(link)
     {
         log::warn!("cannot remove the link {}: {error}", link.display());

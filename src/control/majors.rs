@@ -5,6 +5,8 @@
 
 use std::fs;
 
+use crate::backing::loop_device::LOOP_MAJOR;
+
 /// The first dynamic major the kernel tries.
 const FIRST_DYNAMIC: u32 = 254;
 /// Below this one the kernel's static assignments begin (Documentation/admin-guide/devices.txt).
@@ -20,9 +22,16 @@ pub struct Majors {
 }
 
 impl Majors {
-    /// The majors for this machine.
-    pub fn choose() -> Majors {
-        choose_beside(&fs::read_to_string("/proc/devices").unwrap_or_default())
+    /// The majors for this machine; `block_devices`: where each device is a loop device.
+    pub fn choose(block_devices: bool) -> Majors {
+        let majors = choose_beside(&fs::read_to_string("/proc/devices").unwrap_or_default());
+        match block_devices {
+            true => Majors {
+                mapped: LOOP_MAJOR,
+                ..majors
+            },
+            false => majors,
+        }
     }
 }
 

@@ -3,9 +3,12 @@
 //! `cli` -> socket -> server -> [`transaction`] (the kernel's commands) -> [`Registry`] -> device, table, targets.
 
 pub mod config;
+mod leaf;
 pub mod loops;
 pub mod majors;
 pub mod mount;
+pub mod nodes;
+mod openers;
 pub mod protocol;
 mod refusal;
 mod registry;

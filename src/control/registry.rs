@@ -9,6 +9,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use super::Refusal;
 use super::state::{AttachedRecord, DeviceRecord};
 use crate::backing::BackingStore;
+use crate::backing::loop_device::Reserved;
 use crate::device::{
     Above, CachePolicy, Change, Device, Directory, Events, Identity, Removal, ResumeError,
     SuspendOptions,
@@ -22,6 +23,8 @@ use crate::target::{EventSink, TargetKind};
 const MAX_MINOR: u32 = (1 << 20) - 1;
 /// The most devices stacked on one another: a request descends them by recursion.
 pub(super) const MAX_STACK_DEPTH: usize = 128;
+/// How often a number is tried that other processes then take.
+const N_TRIES: u32 = 16;
 /// The first permanent number: 1 is the mount's own folder.
 const FIRST_ID: u64 = 2;
 
@@ -33,6 +36,8 @@ pub struct Registry {
     devices: RwLock<Devices>,
     /// Serialises "is it a cycle?" with putting a table into its slot.
     loads: Mutex<()>,
+    /// Serialises taking a number of the machine's with having it.
+    numbering: Mutex<()>,
     any_event: Arc<Events>,
     surroundings: OnceLock<Arc<dyn Surroundings>>,
     mount: OnceLock<MountIdentity>,
@@ -53,6 +58,42 @@ pub trait Surroundings: Send + Sync {
 
     /// Lets go of a device that is to be removed, as far as nobody else uses what holds it.
     fn let_go(&self, device: &Device);
+
+    /// Takes the number that a device which is to be made has on this machine; `None` where the registry counts by
+    /// itself.
+    ///
+    /// # Errors
+    /// Where there is none, or `wanted` is taken.
+    fn reserve(&self, _wanted: Option<u32>) -> Result<Option<Reserved>, Refusal> {
+        Ok(None)
+    }
+
+    /// Shows a device that was just made to the machine. It is not made where that fails.
+    ///
+    /// # Errors
+    /// EAGAIN where it is to be tried with another number; what stands in the way.
+    fn appear(&self, _device: &Device, _reserved: Reserved) -> Result<(), Refusal> {
+        Ok(())
+    }
+
+    /// A table lies on the device from now on.
+    ///
+    /// # Errors
+    /// EBUSY where somebody has the device for himself.
+    fn hold(&self, _device: &Device) -> Result<(), Errno> {
+        Ok(())
+    }
+
+    /// A table that lay on the device is gone.
+    fn unhold(&self, _device: &Device) {}
+
+    /// How many have the device open, `counted` of them its file or as tables; `look`: whatever it takes to know.
+    fn open_count(&self, _device: &Device, counted: u32, _look: bool) -> u32 {
+        counted
+    }
+
+    /// The device is to be removed when its last user lets go of it, or not any more where `not` is set.
+    fn leave(&self, _device: &Device, _not: bool) {}
 
     /// Sends what was written to the device's file and is cached to the device, and forgets what was read.
     fn write_back(&self, device: &Device);
@@ -107,6 +148,7 @@ impl Registry {
                 ..Devices::default()
             }),
             loads: Mutex::new(()),
+            numbering: Mutex::new(()),
             any_event: Arc::new(Events::default()),
             surroundings: OnceLock::new(),
             mount: OnceLock::new(),
@@ -229,6 +271,24 @@ impl Registry {
     /// EINVAL for a name that cannot be a file's; EBUSY where name or uuid is taken, ENXIO where the number is.
     pub fn create(&self, identity: Identity, minor: Option<u32>) -> Result<Arc<Device>, Refusal> {
         check_name(&identity.name)?;
+        let _numbering = self.numbering.lock();
+        let mut tries = 0;
+        loop {
+            tries += 1;
+            match self.try_create(&identity, minor) {
+                Err(refusal) if refusal.errno == Errno::AGAIN && tries < N_TRIES => {}
+                created => return created,
+            }
+        }
+    }
+
+    /// EAGAIN where another number has to be tried.
+    fn try_create(&self, identity: &Identity, minor: Option<u32>) -> Result<Arc<Device>, Refusal> {
+        let reserved = match self.surroundings.get() {
+            Some(surroundings) => surroundings.reserve(minor)?,
+            None => None,
+        };
+        let minor = reserved.as_ref().map(|own| own.number().minor).or(minor);
         let device = {
             let mut devices = self.devices.write();
             // The number comes first, as in the kernel's dev_create().
@@ -261,13 +321,18 @@ impl Registry {
             ));
             device.set_above(self.me.clone());
             device.set_cache_policy(self.default_cache.get().copied().unwrap_or_default());
-            devices.insert(&device, &identity);
+            devices.insert(&device, identity);
             device
         };
         self.tell(&Change::Added {
             id: device.id(),
-            name: identity.name,
+            name: identity.name.clone(),
         });
+        if let (Some(reserved), Some(surroundings)) = (reserved, self.surroundings.get()) {
+            surroundings
+                .appear(&device, reserved)
+                .inspect_err(|_| self.finish_removal(&device))?;
+        }
         self.note(&device);
         Ok(device)
     }
@@ -337,12 +402,54 @@ impl Registry {
             }
             Removal::Deferred => {
                 self.note(device);
+                self.leave(device, false);
                 Ok(true)
             }
             Removal::Busy => Err(Refusal::message(
                 Errno::BUSY,
                 format!("ioctl: unable to remove open device {}", device.name()),
             )),
+        }
+    }
+
+    /// The device is to be removed when its last user lets go of it, or not any more where `not` is set.
+    pub fn leave(&self, device: &Device, not: bool) {
+        if let Some(surroundings) = self.surroundings.get() {
+            surroundings.leave(device, not);
+        }
+    }
+
+    /// How many have the device open; `look`: whatever it takes to know.
+    pub fn open_count(&self, device: &Device, counted: u32, look: bool) -> u32 {
+        match self.surroundings.get() {
+            Some(surroundings) => surroundings.open_count(device, counted, look),
+            None => counted,
+        }
+    }
+
+    /// A table lies on the device from now on.
+    ///
+    /// # Errors
+    /// EBUSY where somebody has the device for himself, ENXIO where it is being removed.
+    pub fn hold(&self, device: &Device) -> Result<(), Errno> {
+        device.openers().open()?;
+        let held = self
+            .surroundings
+            .get()
+            .map_or(Ok(()), |surroundings| surroundings.hold(device));
+        if held.is_err() && device.openers().close() {
+            self.remove_closed(device);
+        }
+        held
+    }
+
+    /// A table that lay on the device is gone.
+    pub fn unhold(&self, device: &Device) {
+        if let Some(surroundings) = self.surroundings.get() {
+            surroundings.unhold(device);
+        }
+        if device.openers().close() {
+            self.remove_closed(device);
         }
     }
 

@@ -7,7 +7,7 @@
 
 use std::cell::RefCell;
 use std::collections::HashMap;
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
 use super::Registry;
@@ -68,6 +68,9 @@ impl Resolver {
         if let Some(device) = self.mapped_at(&path) {
             return self.mapped(device);
         }
+        if let Some(device) = self.with_number_of(&path) {
+            return self.mapped(device);
+        }
         match self.behind_loop(&path) {
             Some((device, number, info)) => self.window(device, path, number, &info),
             None => self.below(self.registry.store().open(&path, access, self.options)),
@@ -84,6 +87,17 @@ impl Resolver {
             named(path, &mount.path).or_else(|| named(&path.canonicalize().ok()?, &mount.path))
         });
         in_mount.or_else(|| named(path, Path::new("/dev/mapper")).filter(|_| !path.exists()))
+    }
+
+    /// The mapped device whose number the block device at `path` has.
+    fn with_number_of(&self, path: &Path) -> Option<Arc<Device>> {
+        let about = path.metadata().ok()?;
+        let number = DeviceNumber {
+            major: major(about.rdev()),
+            minor: minor(about.rdev()),
+        };
+        let is_block = about.file_type().is_block_device();
+        is_block.then(|| self.registry.by_number(number)).flatten()
     }
 
     /// The mapped device under the loop device at `path`, if there is one, and the loop device's number.
@@ -249,17 +263,17 @@ struct Held {
 
 impl Held {
     fn open(device: Arc<Device>, registry: Arc<Registry>) -> Result<Held, OpenError> {
-        let opened = device.openers().open();
-        opened.map_err(|errno| refuse(errno, "it is being removed"))?;
+        registry.hold(&device).map_err(|errno| match errno {
+            Errno::BUSY => refuse(errno, "it is mounted, or somebody else has claimed it"),
+            errno => refuse(errno, "it is being removed"),
+        })?;
         Ok(Held { device, registry })
     }
 }
 
 impl Drop for Held {
     fn drop(&mut self) {
-        if self.device.openers().close() {
-            self.registry.remove_closed(&self.device);
-        }
+        self.registry.unhold(&self.device);
     }
 }
 

@@ -9,8 +9,9 @@ use super::protocol::dm_ioctl::payload::{
     answer_rows, answer_versions, read_geometry, read_load, read_message, read_rename,
 };
 use super::protocol::dm_ioctl::{AbiError, Command, DevNo, Flags, HEADER_BYTES, Header, VERSION};
-use super::{Refusal, Registry, Resolver};
+use super::{Refusal, Registry, Resolver, leaf};
 use crate::backing::OpenOptions;
+use crate::backing::loop_device::LOOP_MAJOR;
 use crate::device::{Device, Directory, Identity, SuspendOptions};
 use crate::io::{DeviceNumber, Errno};
 use crate::sync::Arc;
@@ -54,7 +55,12 @@ pub fn carry_out(
         header: header.clone(),
         buffer,
     };
-    let payload = transaction.run(command)?;
+    let payload = match transaction.run(command) {
+        Err(refusal) if refusal.errno == Errno::NXIO && registry.major() == LOOP_MAJOR => {
+            leaf::answer(command, &mut transaction.header).ok_or(refusal)?
+        }
+        answer => answer?,
+    };
     header = transaction.header;
     header.version = VERSION;
     if payload.is_empty() {
@@ -81,7 +87,7 @@ impl Transaction<'_> {
             Command::DevRename => self.rename(),
             Command::DevSuspend if self.header.flags.has(Flags::SUSPEND) => self.suspend(),
             Command::DevSuspend => self.resume(),
-            Command::DevStatus => self.find().map(|device| self.describe(&device)),
+            Command::DevStatus => self.info(),
             Command::DevWait => self.wait(),
             Command::TableLoad => self.load(),
             Command::TableClear => self.clear(),
@@ -142,12 +148,24 @@ impl Transaction<'_> {
                 .is_some_and(|table| table.access() == Access::ReadOnly),
         );
         self.header.target_count = count(table.as_ref().map_or(0, |table| table.rows().len()));
-        self.header.open_count = i32::try_from(state.open_count).unwrap_or(i32::MAX);
+        let count = self.registry.open_count(device, state.open_count, false);
+        self.header.open_count = i32::try_from(count).unwrap_or(i32::MAX);
         self.header.event_nr = state.event_number;
         self.header.dev = dev_no(device.number());
         self.header.name = identity.name;
         self.header.uuid = identity.uuid;
         Vec::new()
+    }
+
+    /// `info`: who has the device open is looked for unless the caller does not care.
+    fn info(&mut self) -> Result<Vec<u8>, Refusal> {
+        let look = !self.header.flags.has(Flags::SKIP_BDGET);
+        let device = self.find()?;
+        self.describe(&device);
+        let counted = device.state().open_count;
+        let count = self.registry.open_count(&device, counted, look);
+        self.header.open_count = i32::try_from(count).unwrap_or(i32::MAX);
+        Ok(Vec::new())
     }
 
     fn remove_all(&mut self) -> Result<Vec<u8>, Refusal> {
@@ -355,7 +373,9 @@ impl Transaction<'_> {
             return Err(invalid("ioctl: Empty message received."));
         };
         let reply = if first.starts_with('@') {
-            core_message(&device, &words)?
+            let reply = core_message(&device, &words)?;
+            self.registry.leave(&device, true);
+            reply
         } else {
             let table = device
                 .active()

@@ -22,4 +22,5 @@ mod speed;
 mod support;
 mod survival;
 mod transport;
+mod unmodified;
 mod volumes;

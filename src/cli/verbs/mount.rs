@@ -6,9 +6,9 @@ use std::time::{Duration, Instant};
 
 use serde_json::json;
 
-use crate::cli::client;
 use crate::cli::columns::{Column, column, table};
 use crate::cli::session::{Failure, Outcome, Session};
+use crate::control::protocol::client;
 use crate::control::protocol::json::{
     DeviceCounters, JsonReply, JsonRequest, MountInfo, Supervision,
 };

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use crate::cli::session::{Failure, Outcome, Session};
 use crate::control::protocol::mount::{MountOptions, Transport};
+use crate::control::protocol::run::{Mode, RunOptions};
 
 /// `mount [FILE] MOUNTPOINT`, `mount [FILE] MOUNTPOINT --concise DEVICES`
 pub fn mount(session: &mut Session<'_>, words: &[String]) -> Outcome {
@@ -33,6 +34,7 @@ pub fn mount(session: &mut Session<'_>, words: &[String]) -> Outcome {
         mountpoint: PathBuf::from(mountpoint),
         concise,
         cache: options.cache.clone(),
+        block_devices: options.block_devices,
         background: options.background,
         supervised: options.supervised,
         allow_other: options.allow_other,
@@ -52,6 +54,57 @@ fn transport(name: &str) -> Outcome<Transport> {
             "dmfs: option --transport: expected one of {names}, found '{name}'"
         ))
     })
+}
+
+/// `run [--root|--user] -- COMMAND...`
+pub fn run(session: &mut Session<'_>, words: &[String]) -> Outcome {
+    let refuse = |text: &str| Err(Failure::new(format!("dmfs: run: {text}")).final_word());
+    // As `env` and `timeout` do where it is their own failure.
+    session.status = Some(125);
+    if let Some(word) = words.first() {
+        return refuse(&format!("expected -- before the command, found '{word}'"));
+    }
+    if session.command.is_empty() {
+        return refuse("expected -- COMMAND...");
+    }
+    let options = &session.options;
+    let mode = match (options.root, options.user) {
+        (true, true) => return refuse("--root and --user are incompatible"),
+        (true, false) => Some(Mode::Root),
+        (false, true) => Some(Mode::User),
+        (false, false) => None,
+    };
+    let versions = match target_versions(options.target_versions.as_deref().unwrap_or_default()) {
+        Ok(versions) => versions,
+        Err(error) => return refuse(&error),
+    };
+    let options = RunOptions {
+        mode,
+        mount: options.mount.clone(),
+        versions,
+        command: session.command.clone(),
+    };
+    session.flush();
+    let run = session.daemon.run;
+    session.status = Some(run(options));
+    Ok(())
+}
+
+/// `TYPE=MAJOR.MINOR.PATCH[,...]`
+fn target_versions(text: &str) -> Result<Vec<(String, [u32; 3])>, String> {
+    let items = text.split(',').filter(|item| !item.is_empty());
+    let version = |item: &str| {
+        let (name, version) = item.split_once('=')?;
+        let numbers: Option<Vec<u32>> = version.split('.').map(|word| word.parse().ok()).collect();
+        Some((name.to_owned(), numbers?.try_into().ok()?))
+    };
+    items
+        .map(|item| {
+            version(item).ok_or_else(|| {
+                format!("option --target-versions: expected TYPE=1.2.3, found '{item}'")
+            })
+        })
+        .collect()
 }
 
 /// `check FILE`

@@ -205,7 +205,7 @@ impl Flags {
     pub const INACTIVE_PRESENT: Self = Self(1 << 6);
     /// Out: the answer did not fit `data_size`.
     pub const BUFFER_FULL: Self = Self(1 << 8);
-    /// Ignored.
+    /// In: nobody needs to know who has the device open.
     pub const SKIP_BDGET: Self = Self(1 << 9);
     /// In: do not freeze the file system when suspending.
     pub const SKIP_LOCKFS: Self = Self(1 << 10);

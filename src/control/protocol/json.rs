@@ -150,6 +150,9 @@ pub struct MountInfo {
     pub major: u32,
     /// Path of the control socket.
     pub socket: String,
+    /// Each device is a block device, with the same number.
+    #[serde(default)]
+    pub block_devices: bool,
     /// How many devices there are.
     #[serde(default)]
     pub devices: u32,

@@ -17,6 +17,8 @@ pub struct MountOptions {
     pub mountpoint: PathBuf,
     /// Devices to begin with, in dmsetup's concise form.
     pub concise: Option<String>,
+    /// Make each device a block device: a loop device, and `/dev/mapper/NAME`.
+    pub block_devices: bool,
     /// Leave the terminal once the mount stands.
     pub background: bool,
     /// Cache policy of devices that name none.

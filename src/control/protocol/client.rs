@@ -6,6 +6,7 @@ use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use rustix::net::sockopt::{Timeout, set_socket_timeout, socket_peercred};
 use rustix::net::{
@@ -14,15 +15,16 @@ use rustix::net::{
 use serde_json::{from_slice, to_vec};
 use zeroize::Zeroize;
 
-use crate::control::protocol::dm_ioctl::Command;
-use crate::control::protocol::frame::{
-    ErrorDetail, FrameError, Kind, Reply, Request, read_reply, write_request,
-};
-use crate::control::protocol::json::{JsonReply, JsonRequest, MountInfo, VERSION};
-use crate::control::protocol::socket_path::{check_folder, socket_folder, socket_path};
+use super::dm_ioctl::Command;
+use super::frame::{ErrorDetail, FrameError, Kind, Reply, Request, read_reply, write_request};
+use super::json::{JsonReply, JsonRequest, MountInfo, VERSION};
+use super::socket_path::{check_folder, socket_folder, socket_path};
 
 /// How long a daemon may take to greet; one that is stopped, or has no processor, must not hold us for good.
 const GREETING: Duration = Duration::from_secs(10);
+
+/// How often somebody who may give up is asked whether he does.
+const ASKED_EVERY_NS: i64 = 100_000_000;
 
 /// A connection that has said hello.
 #[derive(Debug)]
@@ -69,16 +71,25 @@ pub struct Refusal {
 }
 
 impl Client {
+    /// Has relative paths in tables start from `folder` from now on.
+    ///
+    /// # Errors
+    /// What the socket or the peer says.
+    pub fn move_to(&mut self, folder: &Path) -> Result<(), String> {
+        match self.json(&hello_from(folder)) {
+            Ok(Ok(_)) => Ok(()),
+            Ok(Err(refusal)) => Err(reason(&refusal)),
+            Err(error) => Err(error.to_string()),
+        }
+    }
+
     /// Says hello on `stream`.
     ///
     /// # Errors
     /// What the socket or the peer says.
     pub fn greet(stream: UnixStream) -> Result<Self, String> {
         let cwd = std::env::current_dir().map_err(|error| format!("current folder: {error}"))?;
-        let hello = JsonRequest::Hello {
-            version: VERSION,
-            cwd: cwd.to_string_lossy().into_owned(),
-        };
+        let hello = hello_from(&cwd);
         let nobody = MountInfo::default();
         let mut client = Self {
             stream,
@@ -155,19 +166,73 @@ impl Client {
         }
     }
 
-    fn transact(&mut self, mut request: Request) -> Result<Reply, FrameError> {
+    /// One ioctl transaction of any number, given up when `keeps_waiting`, which is asked now and then, says so:
+    /// `None`, and the connection is of no use any more.
+    ///
+    /// # Errors
+    /// When the connection fails.
+    pub fn ioctl_while(
+        &mut self,
+        command: u32,
+        buffer: Vec<u8>,
+        keeps_waiting: &mut dyn FnMut() -> bool,
+    ) -> Result<Option<Result<Vec<u8>, Errno>>, FrameError> {
+        let request = Request {
+            kind: Kind::Ioctl,
+            command,
+            payload: buffer,
+        };
+        let kind = request.kind;
+        self.send(request)?;
+        let pause = Timespec {
+            tv_sec: 0,
+            tv_nsec: ASKED_EVERY_NS,
+        };
+        loop {
+            let mut polled = [PollFd::new(&self.stream, PollFlags::IN)];
+            match poll(&mut polled, Some(&pause)) {
+                Ok(0) if !keeps_waiting() => return Ok(None),
+                Ok(0) | Err(Errno::INTR) => {}
+                Ok(_) => break,
+                Err(errno) => return Err(FrameError::Io(errno.into())),
+            }
+        }
+        let reply = self.reply_to(kind, command)?;
+        Ok(Some(match reply.errno {
+            0 => Ok(reply.payload),
+            errno => Err(Errno::from_raw_os_error(errno)),
+        }))
+    }
+
+    fn transact(&mut self, request: Request) -> Result<Reply, FrameError> {
+        let (kind, command) = (request.kind, request.command);
+        self.send(request)?;
+        self.reply_to(kind, command)
+    }
+
+    fn send(&mut self, mut request: Request) -> Result<(), FrameError> {
         let written = write_request(&mut self.stream, &request);
         // A table may hold keys.
         request.payload.zeroize();
-        written?;
+        written
+    }
+
+    fn reply_to(&mut self, kind: Kind, command: u32) -> Result<Reply, FrameError> {
         let reply = read_reply(&mut self.stream)?;
-        match reply.kind == request.kind && reply.command == request.command {
+        match reply.kind == kind && reply.command == command {
             true => Ok(reply),
             false => Err(FrameError::Io(io::Error::new(
                 io::ErrorKind::InvalidData,
                 "the answer belongs to another request",
             ))),
         }
+    }
+}
+
+fn hello_from(folder: &Path) -> JsonRequest {
+    JsonRequest::Hello {
+        version: VERSION,
+        cwd: folder.to_string_lossy().into_owned(),
     }
 }
 

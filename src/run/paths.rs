@@ -1,0 +1,144 @@
+//! What a path of the command means: the control node, a mapped device, or nothing of ours.
+
+use std::ffi::OsStr;
+use std::fs;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::path::{Component, Path, PathBuf};
+
+/// How many links one after the other are followed, as in the kernel.
+const MOST_LINKS: usize = 40;
+
+/// What a path leads to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Place {
+    /// The device mapper's control node.
+    Control,
+    /// The list of drivers.
+    ProcDevices,
+    /// What may be the mapped device of this name.
+    Device(String),
+    /// Something else.
+    Other,
+}
+
+/// Where a root's program finds something else than there is. Devices are real.
+pub(super) fn place_for_root(path: &[u8]) -> Place {
+    match path {
+        b"/proc/devices" => Place::ProcDevices,
+        path if path.ends_with(b"/control") => Place::Control,
+        _ => Place::Other,
+    }
+}
+
+/// Where an ordinary user's program finds something else than there is: in folders called `mapper`, in the mount at
+/// `mountpoint`, and behind links to that where `follow` is set. `path` is absolute.
+pub(super) fn place_for_user(path: &Path, mountpoint: &Path, follow: bool) -> Place {
+    let mut path = path.to_path_buf();
+    for _ in 0..MOST_LINKS {
+        let place = named(&path, mountpoint);
+        if place != Place::Other {
+            return place;
+        }
+        let Some(target) = fs::read_link(&path).ok().filter(|_| follow) else {
+            return Place::Other;
+        };
+        path.pop();
+        path.push(target);
+    }
+    Place::Other
+}
+
+fn named(path: &Path, mountpoint: &Path) -> Place {
+    if path == Path::new("/proc/devices") {
+        return Place::ProcDevices;
+    }
+    let path = plain(path);
+    let (Some(folder), Some(name)) = (path.parent(), path.file_name()) else {
+        return Place::Other;
+    };
+    let is_mount = folder == mountpoint;
+    if !is_mount && folder.file_name() != Some(OsStr::new("mapper")) {
+        return Place::Other;
+    }
+    match name.to_str() {
+        Some("control") if !is_mount => Place::Control,
+        Some(name) => Place::Device(name.to_owned()),
+        None => Place::Other,
+    }
+}
+
+/// The path without `.`, `..` and empty parts, where that can be told without asking.
+fn plain(path: &Path) -> PathBuf {
+    let mut plain = PathBuf::new();
+    for part in path.components() {
+        match part {
+            Component::CurDir => {}
+            Component::ParentDir => {
+                plain.pop();
+            }
+            part => plain.push(part),
+        }
+    }
+    plain
+}
+
+/// The name of the device whose file in the mount at `mountpoint` a descriptor leads to, by what `/proc` shows of it.
+pub(super) fn device_of(shown: PathBuf, mountpoint: &Path) -> Option<String> {
+    let name = shown.strip_prefix(mountpoint).ok()?;
+    let bytes = name.as_os_str().as_bytes();
+    let bytes = bytes.strip_suffix(b" (deleted)").unwrap_or(bytes);
+    let name = String::from_utf8(OsStr::from_bytes(bytes).to_owned().into_vec()).ok()?;
+    (!name.is_empty() && !name.contains('/')).then_some(name)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use std::os::unix::fs::symlink;
+    use std::path::Path;
+
+    use super::{Place, device_of, place_for_root, place_for_user};
+
+    #[test]
+    fn root_finds_the_control_node_and_the_drivers() {
+        assert_eq!(place_for_root(b"/dev/mapper/control"), Place::Control);
+        assert_eq!(place_for_root(b"/proc/devices"), Place::ProcDevices);
+        assert_eq!(place_for_root(b"/dev/mapper/vg-lv"), Place::Other);
+        assert_eq!(place_for_root(b""), Place::Other);
+    }
+
+    #[test]
+    fn users_find_devices_by_every_name() {
+        let mount = Path::new("/run/m");
+        let device = |name: &str| Place::Device(name.to_owned());
+        let of = |path: &str| place_for_user(Path::new(path), mount, true);
+        assert_eq!(of("/dev/mapper/a"), device("a"));
+        assert_eq!(of("/dev//./mapper/a"), device("a"));
+        assert_eq!(of("/dev/x/../mapper/a"), device("a"));
+        assert_eq!(of("/home/me/dev/mapper/control"), Place::Control);
+        assert_eq!(of("/run/m/a"), device("a"));
+        assert_eq!(of("/run/m"), Place::Other);
+        assert_eq!(of("/run/m/a/b"), Place::Other);
+        assert_eq!(of("/"), Place::Other);
+        let folder = tempfile::tempdir().unwrap();
+        let (link, again) = (folder.path().join("lv"), folder.path().join("again"));
+        symlink("/dev/mapper/vg-lv", &link).unwrap();
+        symlink("lv", &again).unwrap();
+        assert_eq!(place_for_user(&again, mount, true), device("vg-lv"));
+        assert_eq!(place_for_user(&again, mount, false), Place::Other);
+        let round = folder.path().join("round");
+        symlink("round", &round).unwrap();
+        assert_eq!(place_for_user(&round, mount, true), Place::Other);
+    }
+
+    #[test]
+    fn descriptors_lead_to_devices() {
+        let of = |shown: &str| device_of(shown.into(), Path::new("/run/m"));
+        assert_eq!(of("/run/m/a").as_deref(), Some("a"));
+        assert_eq!(of("/run/m/a (deleted)").as_deref(), Some("a"));
+        assert_eq!(of("/run/m"), None);
+        assert_eq!(of("/run/mm/a"), None);
+        assert_eq!(of("socket:[1]"), None);
+    }
+}

@@ -1,0 +1,94 @@
+#!/bin/bash
+# Run by `dmfs run --root`: stock tools on real block devices. $1 is for scratch, $2 is what to do, $3 a loop device.
+folder=$1
+set -eu
+
+# Names that no other device of the machine has.
+n=$(basename "$folder" | tr -cd a-zA-Z0-9)
+
+must_fail() {
+    ! "$@" 2>/dev/null || { echo "succeeded: $*"; exit 1; }
+}
+
+use() {
+    mkdir -p "$folder/mnt"
+    mount "/dev/$vg/$1" "$folder/mnt"
+    case $2 in
+    write) echo "what was written" >"$folder/mnt/file" ;;
+    read) grep -qx "what was written" "$folder/mnt/file" ;;
+    esac
+    # Nobody takes a mounted device away.
+    must_fail dmsetup remove "$vg-$1"
+    umount "$folder/mnt"
+}
+
+case $2 in
+lvm-make | lvm-find)
+    pv=$3
+    . "$(dirname "$0")/lvm.sh"
+    case $2 in lvm-make) make_volumes ;; lvm-find) find_volumes ;; esac
+    ;;
+striped)
+    # Two physical volumes that are mapped devices, side by side.
+    dmsetup create $n-pv1 --table "0 98304 linear $3 0"
+    dmsetup create $n-pv2 --table "0 98304 linear $3 98304"
+    pv="/dev/mapper/$n-pv[12]"
+    . "$(dirname "$0")/lvm.sh"
+    lvm pvcreate -q /dev/mapper/$n-pv1 /dev/mapper/$n-pv2
+    lvm vgcreate -q "$vg" /dev/mapper/$n-pv1 /dev/mapper/$n-pv2
+    lvm lvcreate -q -y -W n -i 2 -I 64k -L 32M -n wide "$vg"
+    expect lv_size,segtype,stripes wide 32.00m,striped,2
+    mkfs.ext4 -q "/dev/$vg/wide"
+    use wide write
+    use wide read
+    # What a table lies on is claimed.
+    must_fail mount /dev/mapper/$n-pv1 "$folder/mnt"
+    lvm vgremove -q -y "$vg"
+    dmsetup remove $n-pv1 $n-pv2
+    ;;
+kpartx)
+    kpartx -a "$3"
+    name=$(basename "$3")
+    test "$(blockdev --getsz "/dev/mapper/${name}p1")" = 4096
+    test "$(blockdev --getsz "/dev/mapper/${name}p2")" = 8192
+    mkfs.ext4 -q "/dev/mapper/${name}p2"
+    test "$(dmsetup info -c --noheadings -o uuid "${name}p1" | cut -c1-6)" = part1-
+    kpartx -d "$3"
+    test ! -e "/dev/mapper/${name}p1"
+    test -z "$(dmsetup ls | grep ^loop || true)"
+    ;;
+nodes)
+    dmsetup create $n-a --table "0 2048 linear $3 0"
+    test "$(stat -Lc %t:%T /dev/mapper/$n-a)" = "7:$(printf %x "$(dmsetup info -c --noheadings -o minor $n-a)")"
+    echo before | dd of=/dev/mapper/$n-a conv=notrunc,fsync status=none
+    # Open, it stays, and says how often.
+    exec 5</dev/mapper/$n-a
+    test "$(dmsetup info -c --noheadings -o open $n-a)" = 1
+    must_fail dmsetup remove $n-a
+    # A table swap leaves the open device in place.
+    number=$(stat -Lc %T /dev/mapper/$n-a)
+    dmsetup suspend $n-a
+    dmsetup load $n-a --table "0 4096 linear $3 0"
+    dmsetup resume $n-a
+    test "$(blockdev --getsz /dev/mapper/$n-a)" = 4096
+    test "$(stat -Lc %T /dev/mapper/$n-a)" = "$number"
+    dmsetup rename $n-a $n-b
+    test -b /dev/mapper/$n-b
+    test ! -e /dev/mapper/$n-a
+    head -c 6 <&5 | grep -q before
+    dmsetup remove --deferred $n-b
+    test "$(dmsetup info -c --noheadings -o name)" = $n-b
+    exec 5<&-
+    for i in $(seq 100); do [ -e /dev/mapper/$n-b ] || break; sleep 0.1; done
+    test "$(dmsetup ls)" = "No devices found"
+    # Read-only, another block size, read-ahead.
+    dmsetup create -r $n-r --table "0 2048 linear $3 0"
+    test "$(blockdev --getro /dev/mapper/$n-r)" = 1
+    dmsetup create $n-s --table "0 16384 striped 2 1024 $3 0 $3 65536"
+    test "$(blockdev --getra /dev/mapper/$n-s)" = 4096
+    # Devices of others are not ours.
+    test "$(dmsetup table "${3#/dev/}")" = "$(printf '0 %s linear 7:%d 0' "$(blockdev --getsz "$3")" "0x$(stat -c %T "$3")")"
+    dmsetup remove_all
+    ;;
+*) echo "what is $2?" && exit 2 ;;
+esac
