@@ -8,6 +8,8 @@ use super::{Refused, Secret};
 
 /// Longest key file, bytes.
 const MAX_KEY_FILE: u64 = 8 << 20;
+/// Longest read at once, bytes.
+const PIECE: usize = 4096;
 /// What stands for standard input.
 const STANDARD_INPUT: &str = "-";
 
@@ -40,10 +42,10 @@ pub fn read_key_file(path: &Path, offset: u64, size: Option<u64>) -> Result<Secr
     if most > MAX_KEY_FILE {
         return Err(Refused::invalid("Maximum keyfile size exceeded."));
     }
-    let mut skipped = Secret::zeroed(4096);
+    let mut skipped = Secret::zeroed(PIECE);
     let mut left = offset;
     while left > 0 {
-        let n = left.min(4096) as usize;
+        let n = left.min(PIECE as u64) as usize;
         let part = skipped.get_mut(..n).unwrap_or_default();
         match reader.read(part) {
             Ok(0) => return Err(Refused::invalid("Cannot seek to requested keyfile offset.")),
@@ -57,7 +59,9 @@ pub fn read_key_file(path: &Path, offset: u64, size: Option<u64>) -> Result<Secr
     let mut secret = Secret::zeroed(room);
     let mut len = 0;
     while len < room {
-        match reader.read(secret.get_mut(len..).unwrap_or_default()) {
+        // Files of the kernel's take no long reads.
+        let end = room.min(len + PIECE);
+        match reader.read(secret.get_mut(len..end).unwrap_or_default()) {
             Ok(0) => break,
             Ok(n) => len += n,
             Err(error) if error.kind() == ErrorKind::Interrupted => {}
@@ -81,5 +85,37 @@ pub fn plain(error: &std::io::Error) -> String {
     match text.split_once(" (os error") {
         Some((text, _)) => text.to_owned(),
         None => text,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::read_key_file;
+    use std::fs;
+    use std::path::Path;
+
+    #[test]
+    fn all_bytes_or_some_of_them_count() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("key");
+        let bytes: Vec<u8> = (0..20_000_u32).map(|n| n as u8).collect();
+        fs::write(&file, &bytes).unwrap();
+        assert!(read_key_file(&file, 0, None).unwrap().is(&bytes));
+        assert!(
+            read_key_file(&file, 5000, Some(7000))
+                .unwrap()
+                .is(&bytes[5000..12_000])
+        );
+        assert!(read_key_file(&file, 19_999, Some(2)).is_err());
+        assert!(read_key_file(&file, 20_001, None).is_err());
+        assert!(read_key_file(&file, 0, Some(9 << 20)).is_err());
+    }
+
+    #[test]
+    fn files_of_the_kernel_can_be_read() {
+        let read = read_key_file(Path::new("/proc/sys/kernel/ostype"), 0, None).unwrap();
+        assert!(read.is(b"Linux\n"));
     }
 }

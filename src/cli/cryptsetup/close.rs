@@ -5,6 +5,7 @@ use serde_json::json;
 use super::device::not_active;
 use super::{Context, Done, told};
 use crate::cli::task::{Kind as TaskKind, Task};
+use crate::cli::verbs::info::split_escaped;
 use crate::control::protocol::dm_ioctl::Flags;
 use crate::encrypted::{Kind, Refused};
 use rustix::io::Errno;
@@ -72,7 +73,7 @@ pub fn status(context: &mut Context<'_, '_>) -> Done {
             "Device {name} is no encrypted volume."
         )));
     };
-    let words = super::volume::words(&row.params);
+    let words = split_escaped(&row.params);
     let word = |index: usize| words.get(index).map(String::as_str).unwrap_or_default();
     let key_bits = match word(1) {
         "-" => 0,

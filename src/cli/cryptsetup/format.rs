@@ -77,13 +77,7 @@ pub fn format(context: &mut Context<'_, '_>) -> Done {
         on.grow(needed)?;
     }
     let cipher = context.slot_cipher(version == Version::Two)?;
-    let sealing = Sealing {
-        passphrase: &passphrase,
-        pbkdf: &pbkdf,
-        cipher: cipher
-            .as_ref()
-            .map(|(cipher, bytes)| (cipher.as_str(), *bytes)),
-    };
+    let sealing = Sealing::new(&passphrase, &pbkdf, cipher.as_ref());
     let made = make(&on, &wanted, sealing)?;
     for warning in &made.warnings {
         context.warn(warning);

@@ -67,13 +67,7 @@ pub fn add_key(context: &mut Context<'_, '_>) -> Done {
         },
     };
     let passphrase = context.new_passphrase(&device)?;
-    let sealing = Sealing {
-        passphrase: &passphrase,
-        pbkdf: &pbkdf,
-        cipher: cipher
-            .as_ref()
-            .map(|(cipher, bytes)| (cipher.as_str(), *bytes)),
-    };
+    let sealing = Sealing::new(&passphrase, &pbkdf, cipher.as_ref());
     match unbound {
         true => header
             .luks
@@ -139,13 +133,7 @@ pub fn change_key(context: &mut Context<'_, '_>) -> Done {
         header.luks.unlock(&header.device, slot, passphrase)
     })?;
     let passphrase = context.new_passphrase(&device)?;
-    let sealing = Sealing {
-        passphrase: &passphrase,
-        pbkdf: &pbkdf,
-        cipher: cipher
-            .as_ref()
-            .map(|(cipher, bytes)| (cipher.as_str(), *bytes)),
-    };
+    let sealing = Sealing::new(&passphrase, &pbkdf, cipher.as_ref());
     let to = header
         .luks
         .change_key(&header.device, unlocked.slot, slot, &unlocked.key, sealing)?;
@@ -169,13 +157,7 @@ pub fn convert_key(context: &mut Context<'_, '_>) -> Done {
         let unlocked = header.luks.unlock(&header.device, asked, passphrase)?;
         Ok((unlocked, passphrase.clone()))
     })?;
-    let sealing = Sealing {
-        passphrase: &passphrase,
-        pbkdf: &pbkdf,
-        cipher: cipher
-            .as_ref()
-            .map(|(cipher, bytes)| (cipher.as_str(), *bytes)),
-    };
+    let sealing = Sealing::new(&passphrase, &pbkdf, cipher.as_ref());
     header
         .luks
         .change_key(&header.device, unlocked.slot, None, &unlocked.key, sealing)

@@ -3,26 +3,11 @@
 use super::device::{Active, Rows};
 use super::{Context, Done};
 use crate::cli::task::{Kind as TaskKind, Task};
+use crate::cli::verbs::info::split_escaped;
 use crate::control::protocol::dm_ioctl::Flags;
 use crate::control::protocol::dm_ioctl::payload::message;
 use crate::encrypted::{HeaderFile, Kind, Refused, hex};
 use crate::unit::{Bytes, Sectors};
-
-/// The words of a row's arguments, as the target reads them.
-pub fn words(params: &str) -> Vec<String> {
-    let mut words = vec![String::new()];
-    let mut letters = params.chars();
-    while let Some(letter) = letters.next() {
-        let Some(word) = words.last_mut() else { break };
-        match letter {
-            '\\' => word.extend(letters.next()),
-            ' ' if !word.is_empty() => words.push(String::new()),
-            ' ' => {}
-            other => word.push(other),
-        }
-    }
-    words
-}
 
 /// Devices that were made along with the volume `name`, from the top: `NAME_1`, `NAME_2`.
 pub fn own_parts(active: &Active, name: &str) -> Vec<String> {
@@ -32,7 +17,10 @@ pub fn own_parts(active: &Active, name: &str) -> Vec<String> {
     let Some(row) = active.rows.0.first() else {
         return Vec::new();
     };
-    let below = words(&row.params).get(3).cloned().unwrap_or_default();
+    let below = split_escaped(&row.params)
+        .get(3)
+        .cloned()
+        .unwrap_or_default();
     let first = below.rsplit('/').next().unwrap_or_default();
     let mut parts = Vec::new();
     if let Some(number) = first
@@ -57,7 +45,7 @@ pub fn resize(context: &mut Context<'_, '_>) -> Done {
             "Device {name} is no encrypted volume."
         )));
     };
-    let found = words(&last.params);
+    let found = split_escaped(&last.params);
     let word = |index: usize| found.get(index).cloned().unwrap_or_default();
     let offset: u64 = word(4).parse().unwrap_or(0);
     let path = context.path_of(&word(3));
@@ -149,7 +137,7 @@ pub fn resume(context: &mut Context<'_, '_>) -> Done {
         .rows
         .0
         .first()
-        .map(|row| words(&row.params))
+        .map(|row| split_escaped(&row.params))
         .unwrap_or_default();
     let device = row.get(3).cloned().unwrap_or_default();
     context.arguments.words = vec![device];

@@ -227,7 +227,7 @@ fn path_in_table(session: &mut Session<'_>, user: DevNo, number: DevNo) -> Outco
 }
 
 /// The words of table arguments: a backslash takes the next character as it is.
-fn split_escaped(params: &str) -> Vec<String> {
+pub fn split_escaped(params: &str) -> Vec<String> {
     let mut words = vec![String::new()];
     let mut letters = params.chars();
     while let Some(letter) = letters.next() {

@@ -56,6 +56,21 @@ pub struct Sealing<'s> {
     pub cipher: Option<(&'s str, u32)>,
 }
 
+impl<'s> Sealing<'s> {
+    /// Under `passphrase`, in a slot whose cipher and bytes of key are `cipher`, if they are said.
+    pub fn new(
+        passphrase: &'s [u8],
+        pbkdf: &'s Pbkdf,
+        cipher: Option<&'s (String, u32)>,
+    ) -> Sealing<'s> {
+        Sealing {
+            passphrase,
+            pbkdf,
+            cipher: cipher.map(|(cipher, bytes)| (cipher.as_str(), *bytes)),
+        }
+    }
+}
+
 /// What a key slot is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SlotState {
