@@ -96,7 +96,10 @@ impl Player<'_> {
         self.note_devices(line);
         if changes_a_header(line) {
             self.own_headers = true;
-            self.take_stored_images();
+            // A device that is open has the uuid of our header.
+            if !line.contains(" open ") {
+                self.take_stored_images();
+            }
         }
     }
 
