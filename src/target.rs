@@ -42,6 +42,17 @@ pub trait Target: Send + Sync {
     /// The target's arguments, exactly as its `build` parses them.
     fn args(&self, naming: Naming) -> String;
 
+    /// What a successor of the daemon builds the target from, which its `build` parses where
+    /// [`BuildArgs::again`] is set: the arguments, and what they do not say.
+    fn kept(&self) -> String {
+        self.args(Naming::Numbers)
+    }
+
+    /// The arguments with zeroes in place of keys, where they hold any: for whoever did not ask for keys.
+    fn args_without_keys(&self, _naming: Naming) -> Option<String> {
+        None
+    }
+
     /// Visits every stretch of a device that the target uses.
     fn devices<'s>(&'s self, visit: &mut dyn FnMut(&'s DevRef));
 
@@ -209,6 +220,8 @@ pub struct MessageError {
     pub line: Option<String>,
     /// What was expected.
     pub expected: Option<String>,
+    /// The message holds a key, or may: it is told to nobody.
+    pub secret: bool,
 }
 
 impl MessageError {
@@ -218,6 +231,7 @@ impl MessageError {
             errno: Errno::INVAL,
             line: Some(line.into()),
             expected: Some(expected.into()),
+            secret: false,
         }
     }
 
@@ -227,6 +241,16 @@ impl MessageError {
             errno,
             line: None,
             expected: Some(expected.into()),
+            secret: false,
+        }
+    }
+
+    /// The same, about a message that is told to nobody because of the key in it.
+    #[must_use]
+    pub fn about_secret(self) -> MessageError {
+        MessageError {
+            secret: true,
+            ..self
         }
     }
 

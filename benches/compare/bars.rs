@@ -53,6 +53,7 @@ impl Verdict {
 }
 
 const RING: Kind = Kind::Dmfs(Device::Linear, Transport::Ring);
+const CRYPT: Kind = Kind::Dmfs(Device::Crypt, Transport::Classic);
 
 fn every(_: &Workload) -> bool {
     true
@@ -92,6 +93,8 @@ pub const BARS: &[Bar] = &[
         0.97,
         every,
     ),
+    rate(CRYPT, LINEAR, 0.7, streams),
+    rate(CRYPT, LINEAR, 0.9, small_at_depth),
     rate(PASSTHROUGH, Kind::Backing, 0.95, every),
     rate(LINEAR, Kind::Qemu, 4.0, small_at_depth),
     rate(LINEAR, Kind::Nbd, 9.0, small_at_depth),

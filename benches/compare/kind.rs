@@ -30,6 +30,8 @@ pub enum Device {
     Stack,
     /// One device of 10,000 linear rows.
     Rows,
+    /// One row of AES-256-XTS in sectors of 4096 bytes over all of the file but its first MiB.
+    Crypt,
     /// One linear row over all of the file, which the kernel goes to by itself.
     Passthrough,
 }
@@ -70,10 +72,12 @@ pub const KINDS: &[Kind] = &[
     Kind::Dmfs(Device::Striped, CLASSIC),
     Kind::Dmfs(Device::Stack, CLASSIC),
     Kind::Dmfs(Device::Rows, CLASSIC),
+    Kind::Dmfs(Device::Crypt, CLASSIC),
     Kind::Dmfs(Device::Linear, RING),
     Kind::Dmfs(Device::Striped, RING),
     Kind::Dmfs(Device::Stack, RING),
     Kind::Dmfs(Device::Rows, RING),
+    Kind::Dmfs(Device::Crypt, RING),
     Kind::Qemu,
     Kind::Nbd,
 ];
@@ -89,6 +93,8 @@ impl Kind {
             Kind::Dmfs(Device::Striped, Transport::Classic) => "striped",
             Kind::Dmfs(Device::Stack, Transport::Classic) => "stack-10",
             Kind::Dmfs(Device::Rows, Transport::Classic) => "rows-10000",
+            Kind::Dmfs(Device::Crypt, Transport::Classic) => "crypt",
+            Kind::Dmfs(Device::Crypt, Transport::Ring) => "crypt-uring",
             Kind::Dmfs(Device::Passthrough, _) => "passthrough",
             Kind::Dmfs(Device::Linear, Transport::Ring) => "linear-uring",
             Kind::Dmfs(Device::Striped, Transport::Ring) => "striped-uring",

@@ -362,7 +362,7 @@ fn name_of(device: Device) -> &'static str {
 
 fn bytes_of(device: Device, backing: u64) -> u64 {
     match device {
-        Device::Linear | Device::Stack => backing - OFFSET,
+        Device::Linear | Device::Stack | Device::Crypt => backing - OFFSET,
         Device::Striped | Device::Passthrough => backing,
         Device::Rows => ROWS * ROW_BYTES,
     }
@@ -402,6 +402,13 @@ fn devices(kinds: &[Kind], setup: &Setup) -> String {
                 device(name_of(what), "", &linear(&top, 0));
             }
             Device::Rows => device(name_of(what), "", &rows(&file, setup.bytes)),
+            Device::Crypt => {
+                let (key, start) = ("5a".repeat(32) + &"a5".repeat(32), OFFSET / SECTOR);
+                let table = format!(
+                    "0 {sectors} crypt aes-xts-plain64 {key} 0 {file} {start} 1 sector_size:4096\n"
+                );
+                device(name_of(what), "", &table);
+            }
             Device::Passthrough => device(
                 name_of(what),
                 "cache = \"passthrough\"\n",

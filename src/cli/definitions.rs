@@ -492,7 +492,7 @@ pub const VERBS: &[VerbDef] = &[
         "dump",
         "",
         (0, 0),
-        &["mount"],
+        &["showkeys", "mount"],
         "Print the present devices as a TOML mount file",
         mount::dump,
     )),

@@ -97,8 +97,8 @@ impl Mount {
             JsonRequest::Hello { .. } | JsonRequest::MountInfo {} => {
                 Ok(JsonReply::Mount(self.info()))
             }
-            JsonRequest::Dump {} => Ok(JsonReply::Dump {
-                toml: config::dump(&self.registry),
+            JsonRequest::Dump { keys } => Ok(JsonReply::Dump {
+                toml: config::dump(&self.registry, keys),
             }),
             JsonRequest::Counters { name, measure } => {
                 let devices = self.devices(name.as_deref())?;

@@ -127,7 +127,7 @@ impl Explainer<'_> {
                 row_start: row.start().0,
                 row_sectors: row.len().0,
                 target: row.kind().name.to_owned(),
-                args: row.target().args(Naming::Paths),
+                args: shown_args(row),
                 ..Piece::default()
             });
             self.piece(place, row, at, len, depth);
@@ -226,6 +226,13 @@ impl<'t> Made<'t> {
         };
         self.requests.push((range, request));
     }
+}
+
+/// The arguments of a row, for whoever asks where data lies: without keys.
+fn shown_args(row: &Row) -> String {
+    let target = row.target();
+    let without_keys = target.args_without_keys(Naming::Paths);
+    without_keys.unwrap_or_else(|| target.args(Naming::Paths))
 }
 
 fn path_of(device: &OpenDevice) -> String {

@@ -465,7 +465,10 @@ fn refuse_message(error: MessageError, text: &str) -> Refusal {
         Some(line) => Refusal::message(error.errno, line),
         None => Refusal::errno(error.errno),
     };
-    refusal.detail.found = error.expected.is_some().then(|| text.to_owned());
+    refusal.detail.found = error.expected.is_some().then(|| match error.secret {
+        true => "a message that is not shown".to_owned(),
+        false => text.to_owned(),
+    });
     refusal.detail.expected = error.expected;
     refusal
 }

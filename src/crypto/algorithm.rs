@@ -3,9 +3,12 @@
 use cipher::common::BlockSizeUser;
 use cipher::consts::{U8, U16};
 use cipher::{BlockCipherDecrypt, BlockCipherEncrypt, KeyInit};
+use zeroize::Zeroizing;
 
-use super::Hash;
+use super::kernels::{self, Arithmetic};
 use super::modes::{Adiantum, Cbc, Ctr, Ecb, Essiv, Lrw, Mode, NoCipher, Rounds, Xts};
+use super::secret::hide;
+use super::{Hash, Hidden};
 
 /// A cipher in a mode, without a key.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -92,14 +95,6 @@ impl Algorithm {
             "essiv" => return essiv(inside),
             _ => return None,
         };
-        // Both templates are made of ECB, and may say so.
-        let inside = match chaining {
-            Chaining::Xts | Chaining::Lrw => inside
-                .strip_prefix("ecb(")
-                .and_then(|inside| inside.strip_suffix(')'))
-                .unwrap_or(inside),
-            Chaining::Cbc | Chaining::Ctr | Chaining::Ecb => inside,
-        };
         let cipher = Block::named(inside)?;
         let is_wide = cipher.block_size() == 16;
         (is_wide || !matches!(chaining, Chaining::Xts | Chaining::Lrw))
@@ -128,17 +123,15 @@ impl Algorithm {
     }
 
     /// The algorithm under `key`; `None` where it is of no length that the algorithm takes.
-    pub(super) fn keyed(&self, key: &[u8]) -> Option<Box<dyn Mode>> {
+    pub(super) fn keyed(&self, key: &[u8], arithmetic: Arithmetic) -> Option<Hidden<dyn Mode>> {
         match self {
-            Algorithm::Blocks(chaining, cipher) => cipher.keyed(*chaining, key),
+            Algorithm::Blocks(chaining, cipher) => cipher.keyed(*chaining, key, arithmetic),
             Algorithm::Essiv(inner, cipher, hash) => {
-                let of_vectors = cipher.keyed(Chaining::Ecb, &hash.digest(key))?;
-                Some(Box::new(Essiv::new(inner.keyed(key)?, of_vectors)))
+                let of_vectors = cipher.keyed(Chaining::Ecb, &hash.digest(key), arithmetic)?;
+                Some(hide(Essiv::new(inner.keyed(key, arithmetic)?, of_vectors)))
             }
-            Algorithm::Adiantum(rounds) => {
-                Some(Box::new(Adiantum::new(*rounds, key.try_into().ok()?)))
-            }
-            Algorithm::Null => key.is_empty().then(|| Box::new(NoCipher) as Box<dyn Mode>),
+            Algorithm::Adiantum(rounds) => Some(hide(Adiantum::new(*rounds, key.try_into().ok()?))),
+            Algorithm::Null => key.is_empty().then(|| hide(NoCipher)),
         }
     }
 
@@ -160,9 +153,7 @@ impl Algorithm {
 }
 
 fn adiantum(inside: &str) -> Option<Algorithm> {
-    // The hash may be named.
-    let ciphers = inside.strip_suffix(",nhpoly1305").unwrap_or(inside);
-    match ciphers {
+    match inside {
         "xchacha12,aes" => Some(Algorithm::Adiantum(Rounds::Twelve)),
         "xchacha20,aes" => Some(Algorithm::Adiantum(Rounds::Twenty)),
         _ => None,
@@ -174,9 +165,7 @@ fn essiv(inside: &str) -> Option<Algorithm> {
     let inner = Algorithm::parse(inner)?;
     let cipher = inner.cipher()?;
     let hash = Hash::named(hash)?;
-    cipher
-        .takes_key(hash.digest_len())
-        .then(|| Algorithm::Essiv(Box::new(inner), cipher, hash))
+    Some(Algorithm::Essiv(Box::new(inner), cipher, hash))
 }
 
 /// What of a cipher crate is asked for.
@@ -203,7 +192,7 @@ impl Block {
     fn takes_key(self, len: usize) -> bool {
         match self {
             Block::Aes | Block::Twofish => matches!(len, 16 | 24 | 32),
-            Block::Serpent => (16..=32).contains(&len),
+            Block::Serpent => len <= 32,
             #[cfg(feature = "legacy")]
             Block::Aria | Block::Camellia => matches!(len, 16 | 24 | 32),
             #[cfg(feature = "legacy")]
@@ -222,7 +211,7 @@ impl Block {
     fn key_lengths(self) -> &'static str {
         match self {
             Block::Aes | Block::Twofish => "16, 24 or 32",
-            Block::Serpent => "16 to 32",
+            Block::Serpent => "0 to 32",
             #[cfg(feature = "legacy")]
             Block::Aria | Block::Camellia => "16, 24 or 32",
             #[cfg(feature = "legacy")]
@@ -238,7 +227,12 @@ impl Block {
         }
     }
 
-    fn keyed(self, chaining: Chaining, key: &[u8]) -> Option<Box<dyn Mode>> {
+    fn keyed(
+        self,
+        chaining: Chaining,
+        key: &[u8],
+        arithmetic: Arithmetic,
+    ) -> Option<Hidden<dyn Mode>> {
         let len = match chaining {
             Chaining::Xts if key.len().is_multiple_of(2) => key.len() / 2,
             Chaining::Xts => return None,
@@ -248,12 +242,17 @@ impl Block {
         if !self.takes_key(len) {
             return None;
         }
+        if self == Block::Aes
+            && let Some(mode) = kernels::aes(arithmetic, chaining, key)
+        {
+            return Some(mode);
+        }
         match (self, len) {
             (Block::Aes, 16) => wide::<aes::Aes128>(chaining, key),
             (Block::Aes, 24) => wide::<aes::Aes192>(chaining, key),
             (Block::Aes, _) => wide::<aes::Aes256>(chaining, key),
-            (Block::Serpent, _) => wide::<serpent::Serpent>(chaining, key),
-            (Block::Twofish, _) => wide::<twofish::Twofish>(chaining, key),
+            (Block::Serpent, _) => serpent_keyed(chaining, key),
+            (Block::Twofish, _) => wide::<super::twofish::Twofish>(chaining, key),
             #[cfg(feature = "legacy")]
             (Block::Aria, 16) => wide::<aria::Aria128>(chaining, key),
             #[cfg(feature = "legacy")]
@@ -280,11 +279,41 @@ impl Block {
     }
 }
 
+/// Serpent takes a key of any length as one of 32 bytes: a bit that is set follows it, then zeroes.
+fn serpent_keyed(chaining: Chaining, key: &[u8]) -> Option<Hidden<dyn Mode>> {
+    let padded = |key: &[u8], into: &mut [u8]| {
+        into[..key.len()].copy_from_slice(key);
+        if let Some(next) = into.get_mut(key.len()) {
+            *next = 1;
+        }
+    };
+    let mut keys = Zeroizing::new([0; 64]);
+    let keys = match chaining {
+        Chaining::Xts => {
+            let (data, tweak) = key.split_at(key.len() / 2);
+            padded(data, &mut keys[..32]);
+            padded(tweak, &mut keys[32..]);
+            &keys[..]
+        }
+        Chaining::Lrw => {
+            let (data, tweak) = key.split_last_chunk::<16>()?;
+            padded(data, &mut keys[..32]);
+            keys[32..48].copy_from_slice(tweak);
+            &keys[..48]
+        }
+        Chaining::Cbc | Chaining::Ctr | Chaining::Ecb => {
+            padded(key, &mut keys[..32]);
+            &keys[..32]
+        }
+    };
+    wide::<serpent::Serpent>(chaining, keys)
+}
+
 /// A cipher of 16-byte blocks in any mode.
 fn wide<C: Cipher + BlockSizeUser<BlockSize = U16>>(
     chaining: Chaining,
     key: &[u8],
-) -> Option<Box<dyn Mode>> {
+) -> Option<Hidden<dyn Mode>> {
     match chaining {
         Chaining::Xts => {
             let (data, tweak) = key.split_at(key.len() / 2);
@@ -292,11 +321,11 @@ fn wide<C: Cipher + BlockSizeUser<BlockSize = U16>>(
                 C::new_from_slice(data).ok()?,
                 C::new_from_slice(tweak).ok()?,
             );
-            Some(Box::new(Xts::new(data, tweak)))
+            Some(hide(Xts::new(data, tweak)))
         }
         Chaining::Lrw => {
             let (data, tweak) = key.split_last_chunk()?;
-            Some(Box::new(Lrw::new(C::new_from_slice(data).ok()?, tweak)))
+            Some(hide(Lrw::new(C::new_from_slice(data).ok()?, tweak)))
         }
         Chaining::Cbc | Chaining::Ctr | Chaining::Ecb => any::<C>(chaining, key),
     }
@@ -307,16 +336,16 @@ fn wide<C: Cipher + BlockSizeUser<BlockSize = U16>>(
 fn narrow<C: Cipher + BlockSizeUser<BlockSize = U8>>(
     chaining: Chaining,
     key: &[u8],
-) -> Option<Box<dyn Mode>> {
+) -> Option<Hidden<dyn Mode>> {
     any::<C>(chaining, key)
 }
 
-fn any<C: Cipher>(chaining: Chaining, key: &[u8]) -> Option<Box<dyn Mode>> {
+fn any<C: Cipher>(chaining: Chaining, key: &[u8]) -> Option<Hidden<dyn Mode>> {
     let cipher = C::new_from_slice(key).ok()?;
     match chaining {
-        Chaining::Cbc => Some(Box::new(Cbc::new(cipher))),
-        Chaining::Ctr => Some(Box::new(Ctr::new(cipher))),
-        Chaining::Ecb => Some(Box::new(Ecb::new(cipher))),
+        Chaining::Cbc => Some(hide(Cbc::new(cipher))),
+        Chaining::Ctr => Some(hide(Ctr::new(cipher))),
+        Chaining::Ecb => Some(hide(Ecb::new(cipher))),
         Chaining::Xts | Chaining::Lrw => None,
     }
 }

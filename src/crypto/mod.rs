@@ -8,7 +8,10 @@
 //! spec        cipher strings
 //! algorithm   the kernel's names; ciphers with keys
 //! sector      SectorCipher: keys and vectors of sectors
+//! twofish     the one cipher that no crate does fast enough
 //! iv          how the number of a sector becomes its vector
+//! secret      memory for keys
+//! kernels     AES with the widest instructions that the processor has
 //! modes       XTS, LRW, CBC, CTR, ECB, ESSIV, Adiantum over any block cipher
 //! ```
 
@@ -16,14 +19,19 @@ mod algorithm;
 mod error;
 mod hash;
 mod iv;
+mod kernels;
 mod key_derivation;
 mod modes;
+mod secret;
 mod sector;
 mod spec;
+mod twofish;
 
 pub use error::CipherError;
 pub use hash::Hash;
+pub use kernels::Arithmetic;
 pub use key_derivation::{KeyDerivation, Underivable, Variant, has_pbkdf2};
+pub use secret::Hidden;
 pub use sector::{SectorCipher, SectorSize};
 pub use spec::CipherSpec;
 

@@ -1,13 +1,19 @@
 //! Sectors of a device under a key.
 
+use rayon::prelude::{IndexedParallelIterator, ParallelIterator, ParallelSlice, ParallelSliceMut};
+
 use super::algorithm::Algorithm;
 use super::iv::{Diffuser, LoopAes, Numbering, Whitening};
 use super::modes::{Data, Direction, IvBlock, MOST_UNITS, Mode};
+use super::secret::overwrite_stack;
 use super::spec::IvKind;
-use super::{CipherError, CipherSpec};
+use super::{Arithmetic, CipherError, CipherSpec, Hidden};
 
 /// log2 of the bytes of the smallest sector, in which sectors are counted.
 const SECTOR_SHIFT: u32 = 9;
+
+/// Microseconds of work for which another core is woken.
+const WORTH_WAKING: usize = 25;
 
 /// The unit of encryption.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,7 +45,7 @@ impl SectorSize {
 /// ```
 pub struct SectorCipher {
     /// One for each key; a power of two of them.
-    modes: Vec<Box<dyn Mode>>,
+    modes: Vec<Hidden<dyn Mode>>,
     vectors: Vectors,
     size: usize,
     /// Vectors count sectors shifted by this.
@@ -74,6 +80,27 @@ impl SectorCipher {
         key: &[u8],
         size: SectorSize,
     ) -> Result<SectorCipher, CipherError> {
+        SectorCipher::computed(Arithmetic::Best, spec, key, size)
+    }
+
+    /// The same, computed in a way of its own, for comparisons. A way that the processor does not have is as
+    /// [`Arithmetic::Portable`].
+    ///
+    /// # Errors
+    /// Those of [`Self::keyed`].
+    pub fn computed(
+        arithmetic: Arithmetic,
+        spec: &CipherSpec,
+        key: &[u8],
+        size: SectorSize,
+    ) -> Result<SectorCipher, CipherError> {
+        if spec.iv == IvKind::Elephant && key.len() > 64 {
+            // The kernel has no text for this one.
+            return Err(CipherError::invalid(
+                "Unknown error",
+                "a key of 32 to 64 bytes",
+            ));
+        }
         let refused = || {
             CipherError::key(format!(
                 "a key of {}, not of {}",
@@ -86,8 +113,12 @@ impl SectorCipher {
         let (of_ciphers, extra) = key.split_at(ciphers_len);
         let len = ciphers_len / spec.n_keys;
         let modes: Option<Vec<_>> = (0..spec.n_keys)
-            .map(|i| spec.algorithm.keyed(&of_ciphers[i * len..][..len]))
+            .map(|i| {
+                spec.algorithm
+                    .keyed(&of_ciphers[i * len..][..len], arithmetic)
+            })
             .collect();
+        overwrite_stack();
         let modes = modes
             .filter(|modes| !modes.is_empty())
             .ok_or_else(refused)?;
@@ -115,7 +146,7 @@ impl SectorCipher {
     /// # Panics
     /// Where `data` is not whole sectors of the size given to [`Self::new`].
     pub fn encrypt(&self, sector: u64, data: &mut [u8]) {
-        self.transform(Direction::Encrypt, sector, data.into());
+        self.in_place(Direction::Encrypt, sector, data);
     }
 
     /// Decrypts whole sectors in place; `sector` is the number of the first, counted in 512 bytes.
@@ -123,7 +154,7 @@ impl SectorCipher {
     /// # Panics
     /// Where `data` is not whole sectors of the size given to [`Self::new`].
     pub fn decrypt(&self, sector: u64, data: &mut [u8]) {
-        self.transform(Direction::Decrypt, sector, data.into());
+        self.in_place(Direction::Decrypt, sector, data);
     }
 
     /// Encrypts `from` into `to`.
@@ -132,9 +163,42 @@ impl SectorCipher {
     /// Where the two differ in length, or are not whole sectors.
     pub fn encrypt_to(&self, sector: u64, from: &[u8], to: &mut [u8]) {
         assert_eq!(from.len(), to.len(), "two places of one length");
-        if let Ok(data) = Data::new(from, to) {
-            self.transform(Direction::Encrypt, sector, data);
+        let encrypt = |sector, from, to| {
+            if let Ok(data) = Data::new(from, to) {
+                self.transform(Direction::Encrypt, sector, data);
+            }
+        };
+        match self.share(from.len()) {
+            None => encrypt(sector, from, to),
+            Some(share) => from
+                .par_chunks(share)
+                .zip(to.par_chunks_mut(share))
+                .enumerate()
+                .for_each(|(i, (from, to))| encrypt(after(sector, i * share), from, to)),
         }
+    }
+
+    fn in_place(&self, direction: Direction, sector: u64, data: &mut [u8]) {
+        match self.share(data.len()) {
+            None => self.transform(direction, sector, data.into()),
+            Some(share) => data
+                .par_chunks_mut(share)
+                .enumerate()
+                .for_each(|(i, data)| {
+                    self.transform(direction, after(sector, i * share), data.into());
+                }),
+        }
+    }
+
+    /// How many bytes each core gets of so many; none where waking another one costs more than it would do.
+    fn share(&self, len: usize) -> Option<usize> {
+        let worth = WORTH_WAKING.saturating_mul(self.modes[0].speed());
+        if len / 2 < worth {
+            return None;
+        }
+        let cores = rayon::current_num_threads().min(len / worth);
+        let share = len.div_ceil(cores.max(1)).next_multiple_of(self.size);
+        (share < len).then_some(share)
     }
 
     fn transform(&self, direction: Direction, mut sector: u64, data: Data<'_, '_>) {
@@ -147,12 +211,12 @@ impl SectorCipher {
         let mut rest = data;
         while !rest.is_empty() {
             let n = (rest.len() / self.size).min(n_at_once);
-            let (now, after) = rest.split_at(n * self.size);
-            rest = after;
+            let (now, left) = rest.split_at(n * self.size);
+            rest = left;
             let mode = &*self.modes[sector as usize & (self.modes.len() - 1)];
             let ivs = &mut ivs[..n * mode.iv_blocks()];
             self.transform_units(direction, mode, sector, ivs, now);
-            sector = sector.wrapping_add(((n * self.size) >> SECTOR_SHIFT) as u64);
+            sector = after(sector, n * self.size);
         }
     }
 
@@ -252,6 +316,11 @@ impl SectorCipher {
     }
 }
 
+/// The sector `bytes` further on.
+fn after(sector: u64, bytes: usize) -> u64 {
+    sector.wrapping_add((bytes >> SECTOR_SHIFT) as u64)
+}
+
 /// Bytes at the end of a key of `len` that are not the ciphers'.
 fn extra_key_len(spec: &CipherSpec, len: usize) -> usize {
     match spec.iv {
@@ -296,9 +365,14 @@ impl Vectors {
             }
             IvKind::Elephant => {
                 needs_block()?;
-                let cipher = Algorithm::AES_ECB.keyed(extra).ok_or_else(|| {
-                    CipherError::invalid("Error initialising IV", "a second half of 16 or 32 bytes")
-                })?;
+                let cipher = Algorithm::AES_ECB
+                    .keyed(extra, Arithmetic::Best)
+                    .ok_or_else(|| {
+                        CipherError::invalid(
+                            "Error initialising IV",
+                            "a second half of 16 or 32 bytes",
+                        )
+                    })?;
                 Vectors::Elephant(in_bytes, Diffuser::new(cipher))
             }
             IvKind::Lmk => {

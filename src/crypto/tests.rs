@@ -63,7 +63,9 @@ const CIPHERS: &[(&str, usize)] = &[
     ("twofish-cbc-plain64", 24),
     ("xchacha12,aes-adiantum-plain64", 32),
     ("capi:adiantum(xchacha20,aes)-plain64", 32),
-    ("capi:adiantum(xchacha20,aes,nhpoly1305)-plain64be", 32),
+    ("capi:adiantum(xchacha20,aes)-plain64be", 32),
+    ("serpent-cbc-plain64", 3),
+    ("serpent-cbc-plain64", 0),
     ("cipher_null-ecb", 0),
     #[cfg(feature = "legacy")]
     ("camellia-xts-plain64", 64),
@@ -194,7 +196,7 @@ proptest! {
         cipher.decrypt(sector, &mut whole[..half]);
         cipher.decrypt(sector + (n / 2) as u64 * step, &mut whole[half..]);
         assert!(whole == plain, "{spec}: back");
-        assert!(pieces != plain || key_len == 0, "{spec}: nothing done");
+        assert!(pieces != plain || spec.starts_with("cipher_null"), "{spec}: nothing done");
     }
 }
 
@@ -287,6 +289,7 @@ fn keys_of_other_lengths_are_refused() {
         ("xchacha12,aes-adiantum-plain64", &[0, 31, 33]),
         ("cipher_null-ecb", &[1]),
         ("aes:1024-cbc-plain64", &[0, 16]),
+        ("aes-cbc-essiv:sha1", &[32]),
     ] {
         for &len in lengths {
             let refused = SectorCipher::new(spec, &vec![1; len], SectorSize::SMALL).err();

@@ -10,10 +10,9 @@
 
 use std::ops::Range;
 
-use super::scratch;
 use crate::io::{
     BlockDev, Edges, Errno, Flags, IoError, IoResult, Op, OpKind, Part, Plan, ReadBuf, Request,
-    Unplanned, WriteBuf,
+    Unplanned, WriteBuf, scratch,
 };
 use crate::sync::Arc;
 use crate::unit::{Bytes, SECTOR_SIZE, Sector, Sectors};

@@ -23,7 +23,6 @@ mod protocol;
 mod queued;
 mod read_ahead;
 mod recall;
-mod scratch;
 mod space;
 mod transport;
 

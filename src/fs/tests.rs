@@ -14,11 +14,12 @@ use rustix::fs::{FallocateFlags, SeekFrom, fallocate, ftruncate, seek};
 
 use super::front::{AttributeChange, Entry, Front};
 use super::inodes::{Inodes, OwnerChange};
-use super::{FsOptions, Mounted, scratch, serve};
+use super::{FsOptions, Mounted, serve};
 use crate::backing::BackingStore;
 use crate::device::{Change, Device, Directory, Events, Identity, SuspendOptions};
 use crate::io::{
     BlockDev, DeviceNumber, Errno, Flags, IoError, IoResult, Limits, OpKind, OpenDevice, Request,
+    scratch,
 };
 use crate::sync::{Arc, Mutex};
 use crate::table::{RowSpec, Table, TableContext};

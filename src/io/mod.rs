@@ -23,6 +23,7 @@ mod plan;
 mod pool;
 mod range_lock;
 mod request;
+pub mod scratch;
 mod shortcut;
 mod stopwatch;
 mod waiting_room;

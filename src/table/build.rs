@@ -191,6 +191,7 @@ fn add_row(before: &[Row], spec: &RowSpec, context: &TableContext<'_>) -> Result
         context.opener,
         context.events.clone(),
     );
+    args.again = context.again;
     let target = (kind.build)(&mut args).map_err(|error| refuse_arguments(context, kind, error))?;
     let limits = row_limits(&*target);
     let max_io_len = target.max_io_len();

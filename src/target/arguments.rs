@@ -64,6 +64,8 @@ pub struct BuildArgs<'a> {
     pub access: Access,
     /// Where the target tells its events.
     pub events: Arc<dyn EventSink>,
+    /// The target is built again from what [`crate::target::Target::kept`] gave.
+    pub again: bool,
     words: &'a [String],
     next: usize,
     opener: &'a dyn DeviceOpener,
@@ -83,6 +85,7 @@ impl<'a> BuildArgs<'a> {
             len,
             access,
             events,
+            again: false,
             words,
             next: 0,
             opener,
@@ -112,9 +115,16 @@ impl<'a> BuildArgs<'a> {
             word: Some(
                 FIRST_ARGUMENT_WORD.saturating_add(u32::try_from(index).unwrap_or(u32::MAX)),
             ),
-            found: self.words.get(index).cloned(),
+            found: self.words.get(index).map(|word| told(word)),
             ..self.refuse(text, expected)
         }
+    }
+
+    /// An error about the word read last, which must not be told to anybody: a key.
+    pub fn refuse_secret(&self, text: &str, expected: impl Into<String>) -> BuildError {
+        let refused = self.refuse_last(text, expected);
+        let found = refused.found.as_deref().map(hidden);
+        BuildError { found, ..refused }
     }
 
     /// Fails with `text` unless `allowed` holds for the number of words left.
@@ -306,6 +316,23 @@ impl<'a> BuildArgs<'a> {
     }
 }
 
+/// Digits of a word from which on it may be a key.
+const KEY_DIGITS: usize = 32;
+
+/// The word, unless it looks like a key that stands in the wrong place.
+fn told(word: &str) -> String {
+    let is_hex = word.bytes().all(|byte| byte.is_ascii_hexdigit());
+    match is_hex && word.len() >= KEY_DIGITS {
+        true => hidden(word),
+        false => word.to_owned(),
+    }
+}
+
+/// What is said of a word that is not told.
+fn hidden(word: &str) -> String {
+    format!("{} characters, not shown", word.chars().count())
+}
+
 /// Digits only, within 64 bits.
 fn parse_digits(word: &str) -> Option<u64> {
     if word.is_empty() || !word.bytes().all(|byte| byte.is_ascii_digit()) {
@@ -356,7 +383,7 @@ impl fmt::Display for BuildError {
 
 #[cfg(test)]
 mod tests {
-    use super::{parse_digits, scan_u32, scan_u64, split_words};
+    use super::{parse_digits, scan_u32, scan_u64, split_words, told};
     use crate::target::escape_word;
 
     #[test]
@@ -370,6 +397,13 @@ mod tests {
         for word in ["plain", "with space", r"back\slash", "tab\tnew\nline"] {
             assert_eq!(split_words(&escape_word(word)), [word]);
         }
+    }
+
+    #[test]
+    fn what_looks_like_a_key_is_not_told() {
+        assert_eq!(told("4294967296"), "4294967296");
+        assert_eq!(told("/dev/sda"), "/dev/sda");
+        assert_eq!(told(&"0aF9".repeat(8)), "32 characters, not shown");
     }
 
     #[test]

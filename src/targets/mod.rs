@@ -1,5 +1,6 @@
 //! The registry: every kind of target that a table may name, one file each.
 
+mod crypt;
 mod delay;
 mod dust;
 mod ebs;
@@ -24,6 +25,7 @@ pub static KINDS: &[&TargetKind] = &[
     &ebs::KIND,
     &dust::KIND,
     &delay::KIND,
+    &crypt::KIND,
     &striped::KIND,
     &linear::KIND,
     &error::KIND,

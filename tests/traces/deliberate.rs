@@ -110,6 +110,20 @@ pub const DELIBERATE: &[Deliberate] = &[
     },
     Deliberate {
         trace: "simple/targets",
+        step: "targets",
+        kernel: "crypt            v1.24.0",
+        ours: "crypt            v1.28.0",
+        reason: NEWER,
+    },
+    Deliberate {
+        trace: "crypt/key-messages",
+        step: "message cr 0 key wipe",
+        kernel: "trusted_key: device-mapper: crypt: not suspended during key manipulation.\n",
+        ours: "device-mapper: crypt: not suspended during key manipulation.\n",
+        reason: "the build of the traces' kernel names the wrong module in front",
+    },
+    Deliberate {
+        trace: "simple/targets",
         step: "version",
         kernel: "Library version:   1.02.185 (2022-05-18)",
         ours: concat!(

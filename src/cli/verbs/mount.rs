@@ -141,7 +141,8 @@ fn wait_for_successor(before: &MountInfo) -> Result<MountInfo, Failure> {
 
 /// `dump`
 pub fn dump(session: &mut Session<'_>, _words: &[String]) -> Outcome {
-    match session.ask(&JsonRequest::Dump {})? {
+    let keys = session.options.showkeys;
+    match session.ask(&JsonRequest::Dump { keys })? {
         JsonReply::Dump { toml } => session.print(&toml),
         other => Err(unexpected(&other)),
     }

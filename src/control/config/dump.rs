@@ -11,13 +11,14 @@ use crate::table::{RowSpec, Table};
 use crate::target::{Access, Naming, escape_word, split_words};
 
 /// The present devices, lower ones first, as a mount file that makes them again. Live tables count: a device
-/// that has none yet is written without a table, a suspended one as if it were not.
-pub fn dump(registry: &Registry) -> String {
-    present(registry).to_toml()
+/// that has none yet is written without a table, a suspended one as if it were not. So is, unless `keys` says to write
+/// them, one whose table holds keys: with other keys it would be another device.
+pub fn dump(registry: &Registry, keys: bool) -> String {
+    present(registry, keys).to_toml()
 }
 
 /// The present devices, lower ones first.
-fn present(registry: &Registry) -> Config {
+fn present(registry: &Registry, keys: bool) -> Config {
     let found = registry
         .list()
         .into_iter()
@@ -38,7 +39,7 @@ fn present(registry: &Registry) -> Config {
     let devices = order
         .placed
         .iter()
-        .map(|(table, device)| spec(table.as_deref(), device, &names));
+        .map(|(table, device)| spec(table.as_deref(), device, &names, keys));
     Config {
         transport: None,
         origin: "dump".into(),
@@ -76,9 +77,12 @@ fn spec(
     table: Option<&Table>,
     device: &Device,
     names: &HashMap<DeviceNumber, String>,
+    keys: bool,
 ) -> DeviceSpec {
     let identity = device.identity();
+    let hidden = !keys && table.is_some_and(holds_keys);
     DeviceSpec {
+        hidden,
         place: None,
         name: identity.name,
         uuid: identity.uuid,
@@ -86,9 +90,14 @@ fn spec(
         access: table.map_or(Access::ReadWrite, Table::access),
         direct: table.is_some_and(|table| table.devices().iter().any(|device| device.direct)),
         cache: Some(device.cache_policy()).filter(|policy| *policy != CachePolicy::None),
-        rows: table.map(|table| rows(table, names)),
+        rows: table.filter(|_| !hidden).map(|table| rows(table, names)),
         luks: None,
     }
+}
+
+fn holds_keys(table: &Table) -> bool {
+    let mut rows = table.rows().iter();
+    rows.any(|row| row.target().args_without_keys(Naming::Paths).is_some())
 }
 
 fn rows(table: &Table, names: &HashMap<DeviceNumber, String>) -> Vec<RowSpec> {

@@ -41,6 +41,7 @@ pub(super) fn examine<'t>(
             report.at(device.offset, format!("{}: {text}", device.title));
         }
         devices.push(DeviceSpec {
+            hidden: false,
             place: device.offset.map(|offset| report.place(offset)),
             name: name.text.clone(),
             uuid: device

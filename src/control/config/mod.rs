@@ -96,6 +96,8 @@ pub struct DeviceSpec {
     pub rows: Option<Vec<RowSpec>>,
     /// The volume that its table comes from instead, when the device is made.
     pub luks: Option<LuksSpec>,
+    /// It has a table that is not told because of the keys in it.
+    pub hidden: bool,
 }
 
 /// What tables are checked against.

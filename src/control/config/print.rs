@@ -60,6 +60,11 @@ fn write_device(toml: &mut String, device: &DeviceSpec, is_direct_unsaid: bool) 
     if let Some(luks) = &device.luks {
         write_luks(toml, luks);
     }
+    if device.hidden {
+        toml.push_str(
+            "# Its table holds a key and is not written: dmfs dump --showkeys writes it.\n",
+        );
+    }
     let Some(rows) = &device.rows else { return };
     let mut table = String::new();
     for row in rows {

@@ -418,7 +418,7 @@ fn mounting_makes_files_and_devices() {
         fs::metadata(folder.path().join("a.img")).unwrap().len(),
         4096
     );
-    let shown = dump(&registry);
+    let shown = dump(&registry, true);
     let again = check_text(&shown, "dump", Path::new("/"), TERMS).unwrap();
     assert!(shown.contains("linear /dev/mapper/low 4"), "{shown}");
     let order: Vec<&str> = again
@@ -492,7 +492,7 @@ fn a_dump_says_who_goes_around_the_page_cache() {
     let config = check_text(&text, "t", folder.path(), TERMS).unwrap();
     let registry = registry();
     apply_to(&registry, &config).unwrap();
-    let shown = check_text(&dump(&registry), "dump", Path::new("/"), TERMS).unwrap();
+    let shown = check_text(&dump(&registry, true), "dump", Path::new("/"), TERMS).unwrap();
     let direct: Vec<bool> = shown.devices.iter().map(|device| device.direct).collect();
     assert_eq!(direct, [true, false]);
     registry.shut_down();
@@ -508,7 +508,7 @@ fn a_device_s_dump_follows_its_present_name() {
     registry
         .rename(&registry.by_name("low").unwrap(), "under")
         .unwrap();
-    let shown = dump(&registry);
+    let shown = dump(&registry, true);
     assert!(shown.contains("0 8 linear /dev/mapper/under 0"), "{shown}");
     assert!(shown.contains("0 8 linear mem:4K:m 0"), "{shown}");
     registry.shut_down();
@@ -632,6 +632,7 @@ fn any_device(index: usize) -> impl Strategy<Value = DeviceSpec> {
                 cache,
                 rows,
                 luks: None,
+                hidden: false,
             }
         },
     )
@@ -669,10 +670,10 @@ proptest! {
         let (first, second) = (registry(), registry());
         let config = Config { devices: config.devices.into_iter().map(|device| DeviceSpec { direct: false, ..device }).collect(), ..config };
         apply_to(&first, &config).unwrap();
-        let text = dump(&first);
+        let text = dump(&first, true);
         let again = check_text(&text, "t", Path::new("/"), TERMS).unwrap();
         apply_to(&second, &again).unwrap();
-        prop_assert_eq!(dump(&second), text);
+        prop_assert_eq!(dump(&second, true), text);
         first.shut_down();
         second.shut_down();
     }

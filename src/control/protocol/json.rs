@@ -28,7 +28,11 @@ pub enum JsonRequest {
     /// Asks about the mount. Answered with [`JsonReply::Mount`].
     MountInfo {},
     /// Asks for the present devices as a TOML mount file. Answered with [`JsonReply::Dump`].
-    Dump {},
+    Dump {
+        /// Tables that hold keys are written, too, with their keys.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        keys: bool,
+    },
     /// Asks for the counters of one device or of all. Answered with [`JsonReply::Counters`].
     Counters {
         /// The device; all if missing.

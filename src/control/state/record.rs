@@ -8,7 +8,7 @@ use crate::backing::{BackingStore, Numbered};
 use crate::device::Device;
 use crate::io::{BlockDev, DeviceNumber, OpenDevice};
 use crate::table::{Row, Table};
-use crate::target::{Access, Naming};
+use crate::target::Access;
 
 /// One line.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -181,7 +181,7 @@ impl DeviceUse {
 impl TableRecord {
     fn of(table: &Table) -> TableRecord {
         let row = |row: &Row| {
-            let params = row.target().args(Naming::Numbers);
+            let params = row.target().kept();
             RowRecord(
                 row.start().0,
                 row.len().0,

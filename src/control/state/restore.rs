@@ -96,6 +96,9 @@ impl Again<'_> {
                 target.resume();
             }
         }
+        if let Some(table) = active.as_ref().filter(|_| record.suspended) {
+            table.lifecycles().for_each(|target| target.postsuspend());
+        }
         Restored {
             active,
             capacity: Sectors(record.sectors),

@@ -2,6 +2,7 @@
 
 use zeroize::Zeroizing;
 
+use super::super::Hidden;
 use super::super::modes::{Direction, IvBlock, Mode};
 
 const KEY: usize = 32;
@@ -10,12 +11,12 @@ const MOST_WORDS: usize = 1024;
 
 /// The diffuser: the cipher that makes each sector's key.
 pub(in crate::crypto) struct Diffuser {
-    cipher: Box<dyn Mode>,
+    cipher: Hidden<dyn Mode>,
 }
 
 impl Diffuser {
     /// `cipher` is AES in ECB.
-    pub(in crate::crypto) fn new(cipher: Box<dyn Mode>) -> Diffuser {
+    pub(in crate::crypto) fn new(cipher: Hidden<dyn Mode>) -> Diffuser {
         Diffuser { cipher }
     }
 

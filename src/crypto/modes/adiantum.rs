@@ -34,7 +34,7 @@ pub(in crate::crypto) struct Adiantum {
     block: Aes256,
     header_key: [u8; 32],
     message_key: [u8; 32],
-    nh_key: Box<[u32; NH_KEY_WORDS]>,
+    nh_key: [u32; NH_KEY_WORDS],
 }
 
 impl Adiantum {
@@ -52,7 +52,7 @@ impl Adiantum {
             key
         };
         let (header_key, message_key) = (poly_key(0), poly_key(16));
-        let mut nh_key = Box::new([0; NH_KEY_WORDS]);
+        let mut nh_key = [0; NH_KEY_WORDS];
         for (word, bytes) in nh_key.iter_mut().zip(hash_keys[32..].as_chunks().0) {
             *word = u32::from_le_bytes(*bytes);
         }
@@ -144,7 +144,7 @@ impl Drop for Adiantum {
         self.stream_key.zeroize();
         self.header_key.zeroize();
         self.message_key.zeroize();
-        self.nh_key[..].zeroize();
+        self.nh_key.zeroize();
     }
 }
 
@@ -155,6 +155,10 @@ impl Mode for Adiantum {
 
     fn iv_size(&self) -> usize {
         TWEAK
+    }
+
+    fn speed(&self) -> usize {
+        1000
     }
 
     fn transform(

@@ -1,15 +1,16 @@
 //! ESSIV (Fruhwirth 2005): the vectors are enciphered under a digest of the key.
 
+use super::super::Hidden;
 use super::{Data, Direction, IvBlock, Mode};
 
 /// A mode whose vectors another cipher, in ECB, has enciphered.
 pub(in crate::crypto) struct Essiv {
-    inner: Box<dyn Mode>,
-    of_vectors: Box<dyn Mode>,
+    inner: Hidden<dyn Mode>,
+    of_vectors: Hidden<dyn Mode>,
 }
 
 impl Essiv {
-    pub(in crate::crypto) fn new(inner: Box<dyn Mode>, of_vectors: Box<dyn Mode>) -> Essiv {
+    pub(in crate::crypto) fn new(inner: Hidden<dyn Mode>, of_vectors: Hidden<dyn Mode>) -> Essiv {
         Essiv { inner, of_vectors }
     }
 }
@@ -21,6 +22,10 @@ impl Mode for Essiv {
 
     fn iv_size(&self) -> usize {
         self.inner.iv_size()
+    }
+
+    fn speed(&self) -> usize {
+        self.inner.speed()
     }
 
     fn transform(

@@ -7,6 +7,8 @@ use cipher::{
     BlockCipherDecBackend, BlockCipherDecClosure, BlockCipherEncBackend, BlockCipherEncClosure,
 };
 
+use zeroize::Zeroize;
+
 use super::backend::{Backend, Decrypting, Encrypting, STRETCH, xor_to};
 use super::{BothWays, Data, Direction, IvBlock, Mode};
 
@@ -224,13 +226,13 @@ impl Masks for Powers<'_> {
 
 /// The tweak key times 2^(i + 1) - 1: what the mask changes by when the lowest i bits of a number are all set and it
 /// is counted up. Big-endian: the last bit of the last byte is the one.
-struct Steps(Box<[u128; 128]>);
+struct Steps([u128; 128]);
 
 impl Steps {
     fn new(tweak_key: &[u8; 16]) -> Steps {
         let mut times = u128::from_be_bytes(*tweak_key);
         let mut sum = 0;
-        let mut steps = Box::new([0; 128]);
+        let mut steps = [0; 128];
         for step in steps.iter_mut() {
             sum ^= times;
             *step = sum;
@@ -255,7 +257,7 @@ impl Steps {
 
 impl Drop for Steps {
     fn drop(&mut self) {
-        zeroize::Zeroize::zeroize(&mut self.0[..]);
+        self.0.zeroize();
     }
 }
 

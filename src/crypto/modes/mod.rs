@@ -47,7 +47,12 @@ pub(super) trait Mode: Send + Sync {
         self.iv_size().div_ceil(16).max(1)
     }
 
-    /// Transforms units of `unit` bytes, a multiple of the block; each takes the next [`Self::iv_blocks`] of `ivs`,
+    /// Bytes in a microsecond, about, on one core.
+    fn speed(&self) -> usize {
+        100
+    }
+
+    /// Transforms units of `unit` bytes, sectors or single blocks; each takes the next [`Self::iv_blocks`] of `ivs`,
     /// whose contents are used up. At most [`MOST_UNITS`].
     fn transform(&self, direction: Direction, ivs: &mut [IvBlock], data: Data<'_, '_>, unit: usize);
 }

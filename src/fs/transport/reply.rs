@@ -4,8 +4,7 @@ use std::ops::{Deref, Range};
 
 use super::connection::Connection;
 use super::uring::{self, Slot};
-use crate::fs::scratch;
-use crate::io::{Errno, IoError, IoResult};
+use crate::io::{Errno, IoError, IoResult, scratch};
 use crate::sync::Arc;
 
 /// The right to answer a request, once. Dropped unused, as by a panic, it answers EIO: nobody waits for ever.

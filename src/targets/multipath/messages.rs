@@ -82,6 +82,7 @@ fn places(
             errno: error.errno,
             line: Some(format!("multipath: message: error getting device {word}")),
             expected: Some(format!("a device that is there ({})", error.reason)),
+            secret: false,
         })?;
     let mut places = Vec::new();
     for (group, paths) in map.groups().iter().map(|group| group.paths()).enumerate() {

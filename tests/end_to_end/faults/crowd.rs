@@ -72,7 +72,7 @@ fn bother(way: u64, path: &Path, is_over: &AtomicBool) {
     let question = Request {
         kind: Kind::Json,
         command: 0,
-        payload: serde_json::to_vec(&JsonRequest::Dump {}).unwrap(),
+        payload: serde_json::to_vec(&JsonRequest::Dump { keys: false }).unwrap(),
     };
     while !is_over.load(Ordering::SeqCst) {
         let mut stream = connect(path);

@@ -6,15 +6,18 @@ use std::cell::RefCell;
 const PAGE: usize = 4096;
 
 thread_local! {
-    static OF_THREAD: RefCell<Scratch> = const { RefCell::new(Scratch(Vec::new())) };
+    /// The memory that is not in use: one for each request that was under way on the thread at once, since a device may
+    /// lie over another.
+    static SPARE: RefCell<Vec<Scratch>> = const { RefCell::new(Vec::new()) };
 }
 
 /// Hands the calling thread's own memory, `len` bytes of it, to `work`. What it holds is left over from before.
 pub fn with<R>(len: usize, work: impl FnOnce(&mut [u8]) -> R) -> R {
-    OF_THREAD.with(|kept| match kept.try_borrow_mut() {
-        Ok(mut kept) => work(kept.aligned(len)),
-        Err(_) => work(Scratch(Vec::new()).aligned(len)),
-    })
+    let spare = SPARE.with_borrow_mut(Vec::pop);
+    let mut scratch = spare.unwrap_or(Scratch(Vec::new()));
+    let result = work(scratch.aligned(len));
+    SPARE.with_borrow_mut(|spare| spare.push(scratch));
+    result
 }
 
 struct Scratch(Vec<u8>);
@@ -38,11 +41,10 @@ impl Scratch {
 #[cfg(test)]
 mod tests {
     use super::{PAGE, with};
-    use crate::fs::protocol::MAX_REQUEST;
 
     #[test]
     fn memory_is_aligned_whatever_its_length() {
-        for len in [0, 1, PAGE, MAX_REQUEST, 512] {
+        for len in [0, 1, PAGE, 1 << 20, 512] {
             with(len, |memory| {
                 assert_eq!(memory.len(), len);
                 assert_eq!(memory.as_ptr().align_offset(PAGE), 0);
