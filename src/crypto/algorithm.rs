@@ -48,6 +48,8 @@ pub(super) enum Block {
     #[cfg(feature = "legacy")]
     Des3Ede,
     #[cfg(feature = "legacy")]
+    Kuznyechik,
+    #[cfg(feature = "legacy")]
     Sm4,
 }
 
@@ -67,6 +69,9 @@ const BLOCKS: &[(&str, Block)] = &[
     ("cast6", Block::Cast6),
     #[cfg(feature = "legacy")]
     ("des3_ede", Block::Des3Ede),
+    // Not Linux's own, but what modules for VeraCrypt's volumes call it.
+    #[cfg(feature = "legacy")]
+    ("kuznyechik", Block::Kuznyechik),
     #[cfg(feature = "legacy")]
     ("sm4", Block::Sm4),
 ];
@@ -182,7 +187,7 @@ impl Block {
         match self {
             Block::Aes | Block::Serpent | Block::Twofish => 16,
             #[cfg(feature = "legacy")]
-            Block::Aria | Block::Camellia | Block::Cast6 | Block::Sm4 => 16,
+            Block::Aria | Block::Camellia | Block::Cast6 | Block::Kuznyechik | Block::Sm4 => 16,
             #[cfg(feature = "legacy")]
             Block::Blowfish | Block::Cast5 | Block::Des3Ede => 8,
         }
@@ -204,6 +209,8 @@ impl Block {
             #[cfg(feature = "legacy")]
             Block::Des3Ede => len == 24,
             #[cfg(feature = "legacy")]
+            Block::Kuznyechik => len == 32,
+            #[cfg(feature = "legacy")]
             Block::Sm4 => len == 16,
         }
     }
@@ -222,6 +229,8 @@ impl Block {
             Block::Cast6 => "16, 20, 24, 28 or 32",
             #[cfg(feature = "legacy")]
             Block::Des3Ede => "24",
+            #[cfg(feature = "legacy")]
+            Block::Kuznyechik => "32",
             #[cfg(feature = "legacy")]
             Block::Sm4 => "16",
         }
@@ -267,6 +276,8 @@ impl Block {
             (Block::Camellia, _) => wide::<camellia::Camellia256>(chaining, key),
             #[cfg(feature = "legacy")]
             (Block::Cast6, _) => wide::<cast6::Cast6>(chaining, key),
+            #[cfg(feature = "legacy")]
+            (Block::Kuznyechik, _) => wide::<kuznyechik::Kuznyechik>(chaining, key),
             #[cfg(feature = "legacy")]
             (Block::Sm4, _) => wide::<sm4::Sm4>(chaining, key),
             #[cfg(feature = "legacy")]

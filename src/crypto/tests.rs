@@ -74,6 +74,8 @@ const CIPHERS: &[(&str, usize)] = &[
     #[cfg(feature = "legacy")]
     ("cast6-xts-plain64", 56),
     #[cfg(feature = "legacy")]
+    ("kuznyechik-xts-plain64", 64),
+    #[cfg(feature = "legacy")]
     ("sm4-xts-plain64", 32),
     #[cfg(feature = "legacy")]
     ("blowfish-cbc-plain64", 56),
@@ -160,6 +162,17 @@ fn ciphertext_of_zeroes_is_as_computed_elsewhere() {
         cipher.encrypt(sector, &mut data);
         assert_eq!(data[at..at + 16], hex(wanted), "{spec} {sector}");
     }
+}
+
+/// GOST R 34.12-2015, A.1.
+#[cfg(feature = "legacy")]
+#[test]
+fn kuznyechik_is_that_of_its_standard() {
+    let key = hex("8899aabbccddeeff0011223344556677 fedcba98765432100123456789abcdef");
+    let cipher = SectorCipher::new("kuznyechik-ecb", &key, SectorSize::SMALL).unwrap();
+    let mut data = hex("1122334455667700ffeeddccbbaa9988").repeat(32);
+    cipher.encrypt(0, &mut data);
+    assert_eq!(data[..16], hex("7f679d90bebc24305a468d42b9d4edcd"));
 }
 
 proptest! {
