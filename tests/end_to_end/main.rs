@@ -13,6 +13,7 @@ mod fio;
 mod harden;
 mod life;
 mod links;
+mod luks;
 mod model;
 mod mounts;
 mod multipath;
