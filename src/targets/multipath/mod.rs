@@ -53,11 +53,6 @@ pub static KIND: TargetKind = TargetKind {
             args: "0 0 2 1 historical-service-time 1 512 2 0 {0} {0} io-affinity 0 1 1 {1} 1",
             behaves: Behaviour::Disk,
         },
-        ModelRow {
-            len: 64,
-            args: "0 0 0 0",
-            behaves: Behaviour::Fails,
-        },
     ],
 };
 
