@@ -33,10 +33,11 @@ use crate::backing::{BackingStore, OpenOptions};
 use crate::control::config::{self, Config, Terms};
 use crate::control::loops::Loops;
 use crate::control::majors::Majors;
+use crate::control::metrics::{self, Metrics};
 use crate::control::mount::{Host, Mount, Stop};
 use crate::control::nodes::Nodes;
 use crate::control::protocol::json::{MountInfo, Supervision};
-use crate::control::protocol::mount::{MountOptions, STATE_FORMAT};
+use crate::control::protocol::mount::{MetricsAddress, MountOptions, STATE_FORMAT};
 use crate::control::protocol::socket_path;
 use crate::control::server::Server;
 use crate::control::state::{AttachedRecord, FilesRecord, MountRecord};
@@ -203,6 +204,8 @@ fn serve(
             .unwrap_or_default(),
         ..FsOptions::default()
     };
+    let of_file = config.as_ref().and_then(|config| config.metrics.as_ref());
+    let metrics = options.metrics.as_ref().or(of_file).cloned();
     let mounted = crate::fs::serve(registry.clone(), &options.mountpoint, &fs_options)
         .map_err(|error| error.to_string())?;
     let mut daemon = Daemon::new(registry, mounted);
@@ -226,12 +229,17 @@ fn serve(
             files_major: majors.files,
             cache: options.cache.clone(),
             harden,
+            metrics: metrics.as_ref().map(|address| address.to_string()),
             files,
         };
         daemon.begin_keeping(link, record)?;
     }
     let daemon = Arc::new(daemon);
     let result = daemon.begin(options, &identity, config).and_then(|server| {
+        let _metrics = metrics
+            .as_ref()
+            .map(|address| serve_metrics(address, &daemon.registry))
+            .transpose()?;
         daemon.ready()?;
         if background::is_child() {
             background::ready();
@@ -243,6 +251,12 @@ fn serve(
     });
     daemon.end();
     result
+}
+
+/// Tells what the devices count, for as long as what it gives lives.
+fn serve_metrics(address: &MetricsAddress, registry: &Arc<Registry>) -> Result<Metrics, String> {
+    metrics::serve(address, registry.clone())
+        .map_err(|error| format!("metrics: {address}: {error}"))
 }
 
 /// What keeps up with the registry.

@@ -34,6 +34,7 @@
 
 mod support;
 
+use dmfs::targets::KINDS;
 use regex::Regex;
 use std::collections::HashMap;
 use std::fmt::Write as _;
@@ -291,8 +292,18 @@ struct Choice {
     answer: Answer,
 }
 
+/// What `dmsetup targets` prints of those that there are.
+fn targets() -> String {
+    let lines = KINDS.iter().map(|kind| {
+        let [major, minor, patch] = kind.version;
+        format!("> {:<16} v{major}.{minor}.{patch}", kind.name)
+    });
+    lines.collect::<Vec<_>>().join("\n")
+}
+
 fn choices() -> Vec<Choice> {
     let text = fs::read_to_string(path_of("").with_file_name("choices")).unwrap();
+    let text = text.replace("{targets}", &targets());
     let (mut transcript, mut reason, mut nth) = (String::new(), String::new(), None);
     let mut choices = Vec::new();
     let mut command = String::new();
@@ -473,7 +484,7 @@ macro_rules! transcripts {
 }
 
 transcripts! {
-    concise create info ls message more names remove rename report select slots splitname status tree usage
+    concise create info ls message more names remove rename report select slots splitname stats status tree usage
 }
 
 #[test]

@@ -11,7 +11,9 @@ use super::cryptsetup;
 use super::doctor::doctor;
 use super::session::{Each, Once};
 use super::top;
-use super::verbs::{create, explain, info, ls, mount, names, remove, rows, serve, slots, versions};
+use super::verbs::{
+    create, explain, info, ls, mount, names, remove, rows, serve, slots, stats, versions,
+};
 
 /// What runs a verb.
 pub enum Run {
@@ -261,6 +263,49 @@ pub const VERBS: &[VerbDef] = &[
             rows::message,
         )
     },
+    VerbDef {
+        max: None,
+        ..once(
+            "stats",
+            "VERB [DEVICE...]",
+            (0, 0),
+            &[
+                "alias",
+                "alldevices",
+                "allprograms",
+                "allregions",
+                "area",
+                "areas",
+                "areasize",
+                "bounds",
+                "clear",
+                "count",
+                "group",
+                "groupid",
+                "histogram",
+                "interval",
+                "json",
+                "length",
+                "nogroup",
+                "options",
+                "precise",
+                "programid",
+                "region",
+                "regionid",
+                "regions",
+                "relative",
+                "segments",
+                "select",
+                "sort",
+                "start",
+                "svg",
+                "units",
+                "userdata",
+            ],
+            "Statistics of stretches of devices: create, list, print, report, clear, delete, group, ungroup",
+            stats::run,
+        )
+    },
     once(
         "ls",
         "",
@@ -431,6 +476,7 @@ pub const VERBS: &[VerbDef] = &[
             "concise",
             "allow-other",
             "harden",
+            "metrics",
             "supervised",
             "transport",
         ],

@@ -20,6 +20,7 @@ const EXAMPLES: &[(&str, &str)] = &[
     ("measure", "dmfs measure disk"),
     ("message", "dmfs message pool 0 create_thin 1"),
     ("run", "dmfs run -- lvm vgchange -ay"),
+    ("stats", "dmfs stats create --bounds 100us,1ms,10ms disk"),
     ("ls", "dmfs ls --tree -o ascii"),
     ("info", "dmfs info -c -o name,open,segments -O -open"),
     ("deps", "dmfs deps -o devname disk"),

@@ -1,4 +1,4 @@
-//! The command line: `dmfs`, and `dmsetup` when called by that name.
+//! The command line: `dmfs`, and `dmsetup` or `dmstats` (which is `dmsetup stats`) when called by that name.
 //!
 //! One process runs one verb: [`arguments`] takes the line apart by the lists in [`definitions`], a
 //! [`session::Session`] connects to the mount's daemon, and [`verbs`] do on the wire what libdm does.
@@ -58,7 +58,9 @@ pub fn run(args: Vec<OsString>, daemon: Daemon, out: &mut dyn Write, err: &mut d
         return cryptsetup::run(called, args, &mut session);
     }
     let style = style(args.first());
-    let arguments = match arguments::parse(style, args.into_iter().skip(1).collect()) {
+    let stats = is_called(args.first(), "dmstats").then(|| OsString::from("stats"));
+    let words = stats.into_iter().chain(args.into_iter().skip(1)).collect();
+    let arguments = match arguments::parse(style, words) {
         Ok(arguments) => arguments,
         Err(mut lines) => {
             lines.push("Couldn't process command line.".to_string());
@@ -101,10 +103,15 @@ fn task_label(arguments: &Arguments) -> String {
 }
 
 fn style(program: Option<&OsString>) -> Style {
-    match program.and_then(|path| Path::new(path).file_name()) {
-        Some(name) if name == "dmsetup" => Style::Dmsetup,
-        _ => Style::Dmfs,
+    match is_called(program, "dmsetup") || is_called(program, "dmstats") {
+        true => Style::Dmsetup,
+        false => Style::Dmfs,
     }
+}
+
+fn is_called(program: Option<&OsString>, name: &str) -> bool {
+    let called = program.and_then(|path| Path::new(path).file_name());
+    called.is_some_and(|called| called == name)
 }
 
 fn print_lines(err: &mut dyn Write, lines: &[String]) {
@@ -179,7 +186,8 @@ fn print_own_version(session: &mut Session<'_>) -> bool {
 }
 
 fn run_verb(session: &mut Session<'_>, verb: &VerbDef, words: &[String]) -> session::Outcome {
-    if !session.options.columns && reports(session, verb).is_none() {
+    // What `stats` reports, it plans by itself.
+    if !session.options.columns && reports(session, verb).is_none() && verb.name != "stats" {
         verbs::ls::check_options(session)?;
     }
     match verb.run {

@@ -6,6 +6,7 @@ pub mod config;
 mod leaf;
 pub mod loops;
 pub mod majors;
+pub mod metrics;
 pub mod mount;
 pub mod nodes;
 mod openers;

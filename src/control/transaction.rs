@@ -12,7 +12,7 @@ use super::protocol::dm_ioctl::{AbiError, Command, DevNo, Flags, HEADER_BYTES, H
 use super::{Refusal, Registry, Resolver, leaf};
 use crate::backing::OpenOptions;
 use crate::backing::loop_device::LOOP_MAJOR;
-use crate::device::{Device, Directory, Identity, SuspendOptions};
+use crate::device::{Device, Directory, Identity, StatsError, SuspendOptions};
 use crate::io::{DeviceNumber, Errno};
 use crate::sync::Arc;
 use crate::table::{RowSpec, Table, TableContext};
@@ -373,8 +373,10 @@ impl Transaction<'_> {
             return Err(invalid("ioctl: Empty message received."));
         };
         let reply = if first.starts_with('@') {
-            let reply = core_message(&device, &words)?;
-            self.registry.leave(&device, true);
+            let reply = core_message(&device, &words, self.header.room())?;
+            if first.eq_ignore_ascii_case(STAY) {
+                self.registry.leave(&device, true);
+            }
             reply
         } else {
             let table = device
@@ -473,18 +475,34 @@ fn refuse_message(error: MessageError, text: &str) -> Refusal {
     refusal
 }
 
+/// Why a message about statistics is refused: the kernel logs nothing but what is malformed.
+fn refuse_stats(error: StatsError, words: &[&str]) -> Refusal {
+    let mut refusal = Refusal::of(error.errno, error.expected, &words.join(" "));
+    if let (Errno::INVAL, Some(verb)) = (error.errno, words.first()) {
+        let line = format!("stats: Invalid parameters for message {verb}");
+        refusal.detail.messages = vec![line];
+    }
+    refusal
+}
+
+/// The message after which a device is not removed when its last user lets go of it.
+const STAY: &str = "@cancel_deferred_remove";
+
 /// Messages that begin with `@` are the core's and never reach a target.
-fn core_message(device: &Device, words: &[&str]) -> Result<String, Refusal> {
+fn core_message(device: &Device, words: &[&str], room: usize) -> Result<String, Refusal> {
     let invalid = |text: String| Refusal::message(Errno::INVAL, text);
+    if let Some(answer) = device.stats_message(words, room) {
+        return answer.map_err(|error| refuse_stats(error, words));
+    }
     match words {
-        [word] if word.eq_ignore_ascii_case("@cancel_deferred_remove") => {
+        [word] if word.eq_ignore_ascii_case(STAY) => {
             device
                 .openers()
                 .cancel_deferred_remove()
                 .map_err(Refusal::errno)?;
             Ok(String::new())
         }
-        [word, ..] if word.eq_ignore_ascii_case("@cancel_deferred_remove") => Err(invalid(
+        [word, ..] if word.eq_ignore_ascii_case(STAY) => Err(invalid(
             "ioctl: Invalid arguments for @cancel_deferred_remove".to_owned(),
         )),
         [word, ..] => Err(invalid(format!(

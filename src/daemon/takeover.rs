@@ -4,10 +4,12 @@ use std::fs;
 use std::path::PathBuf;
 use std::thread;
 
-use super::Daemon;
 use super::harden::Hardening;
 use super::survival::{Keeper, Left, Link};
+use super::{Daemon, serve_metrics};
 use crate::backing::BackingStore;
+use crate::control::metrics::Metrics;
+use crate::control::protocol::mount::MetricsAddress;
 use crate::control::protocol::socket_path;
 use crate::control::server::Server;
 use crate::control::state::{self, DeviceRecord, Replay};
@@ -95,6 +97,7 @@ pub fn take_over(link: Link, restarts: u32, left: Left) -> Result<(), String> {
         // Nothing is ended: the next daemon may do better.
         std::process::exit(1);
     }
+    let _metrics = tell_again(mount.metrics.as_deref(), &daemon);
     daemon.catch_up(leaving);
     log::info!("{}: goes on", identity.path.display());
     let result = daemon.run(&identity, &server);
@@ -104,6 +107,13 @@ pub fn take_over(link: Link, restarts: u32, left: Left) -> Result<(), String> {
         let _ = fs::remove_dir(&identity.path);
     }
     result
+}
+
+/// Tells what the devices count where the daemon before did. The mount goes on without, where that cannot be.
+fn tell_again(address: Option<&str>, daemon: &Daemon) -> Option<Metrics> {
+    let address = MetricsAddress::parse(address?);
+    let metrics = address.and_then(|address| serve_metrics(&address, &daemon.registry));
+    metrics.inspect_err(|why| log::warn!("{why}")).ok()
 }
 
 /// Counts who has files open, and gives the devices whose removal waited for a last close that has been.

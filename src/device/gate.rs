@@ -6,7 +6,7 @@
 
 use std::time::Duration;
 
-use crate::io::{Counters, InFlight, Inside, IoError, OpKind, Opening, Pass};
+use crate::io::{Counters, InFlight, Inside, IoError, OpKind, Opening, Pass, nanoseconds_now};
 use crate::unit::Sectors;
 
 /// The gate of one device. Starts open. Closing does not nest: the device's state machine decides who closes
@@ -101,6 +101,16 @@ impl Gate {
     /// Measures how long requests take, for `time` from now on.
     pub fn look(&self, time: Duration) {
         self.0.look(time);
+    }
+
+    /// Measures how long requests take, until told otherwise.
+    pub fn look_always(&self, always: bool) {
+        self.0.look_always(always);
+    }
+
+    /// The present moment, as requests are measured.
+    pub fn now() -> u64 {
+        nanoseconds_now()
     }
 
     /// What has passed the gate, and what is inside.

@@ -14,12 +14,14 @@ pub mod gate;
 mod live;
 mod openers;
 mod passing;
+mod stats;
 
 pub use bypass::Bypass;
 pub use cache::CachePolicy;
 pub use directory::{Change, Directory};
 pub use events::Events;
 pub use openers::Removal;
+pub use stats::{Region, StatsError};
 
 use std::time::Duration;
 
@@ -29,6 +31,7 @@ use gate::Gate;
 use live::LiveTable;
 use openers::Openers;
 use passing::Passing;
+use stats::Stats;
 
 use crate::io::{
     BlockDev, Blocked, Closed, Counters, DeviceNumber, Errno, Extent, IoError, IoResult, Limits,
@@ -54,6 +57,7 @@ pub struct Device {
     gate: Gate,
     /// Where shortcuts pass, this device's and those of devices above.
     waypoint: Arc<Waypoint>,
+    stats: Stats,
     id: u64,
     number: DeviceNumber,
     /// Changes of data that the last suspend has made durable.
@@ -152,6 +156,7 @@ impl Device {
             active: LiveTable::empty(),
             gate: Gate::new(),
             waypoint: Arc::default(),
+            stats: Stats::default(),
             id,
             number,
             made_durable: AtomicU64::new(0),
@@ -243,6 +248,21 @@ impl Device {
     /// dropped.
     pub fn see_every_request(&self) -> Blocked {
         self.waypoint.blocked()
+    }
+
+    /// Answers a message about statistics; `None` where it is about something else. Whoever asks has `room` bytes for
+    /// the answer.
+    ///
+    /// # Errors
+    /// Within: the kernel's errno.
+    pub fn stats_message(&self, words: &[&str], room: usize) -> Option<Result<String, StatsError>> {
+        self.stats
+            .message(words, (&self.gate, &self.waypoint), self.capacity(), room)
+    }
+
+    /// The regions of which statistics are kept.
+    pub fn regions(&self) -> Vec<Arc<Region>> {
+        self.stats.regions()
     }
 
     /// The live table.
@@ -521,6 +541,7 @@ impl Device {
         let (kind, nowait) = (request.op.kind(), request.flags.nowait);
         loop {
             let inside = self.gate.enter(kind, request.len, nowait)?;
+            let counted = self.stats.enter(&inside, kind, request.at, request.len);
             let table = self.active.for_request(&inside);
             let result = match table {
                 Some(table) if kind.changes_data() && table.access() == Access::ReadOnly => {
@@ -539,6 +560,7 @@ impl Device {
                     return Ok(());
                 }
                 Err(IoError::REQUEUE) => {
+                    counted.put_off();
                     let opening = inside.put_off();
                     if nowait {
                         return Err(IoError::WOULD_WAIT);
@@ -547,6 +569,7 @@ impl Device {
                 }
                 Err(error) => {
                     if error.is_put_off() {
+                        counted.put_off();
                         inside.put_off();
                     } else {
                         inside.fail();
@@ -613,6 +636,7 @@ impl BlockDev for Device {
         let first = plan.n_pieces();
         let inside = self.gate.enter(kind, part.len, true);
         let inside = inside.map_err(|_closed| Unplanned)?;
+        let counted = self.stats.enter(&inside, kind, part.at, part.len);
         let planned = match self.active.for_request(&inside) {
             Some(table) if kind.changes_data() && table.access() == Access::ReadOnly => {
                 Err(Unplanned)
@@ -623,9 +647,12 @@ impl BlockDev for Device {
         match planned {
             Ok(()) => {
                 let pass = inside.hand_over();
-                plan.watch(first, Box::new(Passing::new(self, pass)));
+                plan.watch(first, Box::new(Passing::new(self, pass, counted)));
             }
-            Err(Unplanned) => drop(inside.put_off()),
+            Err(Unplanned) => {
+                counted.put_off();
+                inside.put_off();
+            }
         }
         planned
     }

@@ -1,6 +1,7 @@
 //! A planned request on its way through a device: inside the gate until its plan has ended.
 
 use super::Device;
+use super::stats::Counted;
 use crate::io::{IoResult, Pass, Watch};
 use crate::sync::Arc;
 
@@ -10,20 +11,23 @@ pub(super) struct Passing {
     device: Arc<Device>,
     /// Taken when it ends.
     pass: Option<Pass>,
+    counted: Option<Counted>,
 }
 
 impl Passing {
     /// Goes on for the request that came in by `device`'s gate as `pass`.
-    pub(super) fn new(device: Arc<Device>, pass: Pass) -> Passing {
+    pub(super) fn new(device: Arc<Device>, pass: Pass, counted: Counted) -> Passing {
         Passing {
             device,
             pass: Some(pass),
+            counted: Some(counted),
         }
     }
 }
 
 impl Watch for Passing {
     fn ended(mut self: Box<Self>, result: IoResult) {
+        drop(self.counted.take());
         if let Some(pass) = self.pass.take() {
             let inside = self.device.gate.take_over(pass);
             match result {
@@ -34,6 +38,9 @@ impl Watch for Passing {
     }
 
     fn put_off(mut self: Box<Self>) {
+        if let Some(counted) = self.counted.take() {
+            counted.put_off();
+        }
         if let Some(pass) = self.pass.take() {
             self.device.gate.take_over(pass).put_off();
         }

@@ -292,6 +292,11 @@ impl InFlight {
         self.stopwatch.look(time);
     }
 
+    /// Measures how long requests take, until told otherwise.
+    pub fn look_always(&self, always: bool) {
+        self.stopwatch.look_always(always);
+    }
+
     /// What has been counted; exact where nothing is in flight.
     pub fn counters(&self) -> Counters {
         // All of finished before any of started, see `is_empty`.
@@ -381,6 +386,12 @@ impl InFlight {
 }
 
 impl Inside<'_> {
+    /// When it came in, if that is measured; else 0.
+    #[inline]
+    pub fn begun(&self) -> u64 {
+        self.begun.nanoseconds()
+    }
+
     /// Leaves as a request that failed.
     #[cold]
     pub fn fail(self) {

@@ -47,7 +47,7 @@ pub use pool::Pool;
 pub use range_lock::{RangeGuard, RangeLock};
 pub use request::{Flags, Op, OpKind, Request};
 pub use shortcut::{Blocked, Closed, Shortcut, Stretches, Trail, Waypoint, index_of};
-pub use stopwatch::Durations;
+pub use stopwatch::{Durations, now as nanoseconds_now};
 pub use waiting_room::{Job, WaitingRoom};
 
 use std::os::fd::BorrowedFd;

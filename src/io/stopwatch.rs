@@ -1,6 +1,7 @@
 //! How long requests take, measured only while somebody looks: a request that nobody looks at reads no clock.
 //!
-//! Who looks says for how long, and asks again before that is over; nobody has to say that they have gone.
+//! Who looks says for how long, and asks again before that is over; nobody has to say that they have gone. Who counts
+//! requests has the watch run always, and says so when they have gone.
 
 use std::time::{Duration, Instant};
 
@@ -11,7 +12,7 @@ const LONGEST: Duration = Duration::from_secs(3600);
 
 /// The watch of one device.
 pub struct Stopwatch<const KINDS: usize> {
-    /// The moment up to which requests are measured; 0 while nobody looks.
+    /// The moment up to which requests are measured; 0 while nobody looks, the end of time while somebody counts.
     until: AtomicU64,
     measured: [Measured; KINDS],
 }
@@ -35,8 +36,16 @@ pub struct Durations {
     pub nanoseconds: u64,
 }
 
+impl Begun {
+    /// The moment; 0 where the request is not measured.
+    #[inline]
+    pub fn nanoseconds(self) -> u64 {
+        self.0
+    }
+}
+
 /// Nanoseconds since the first question of this process, never 0.
-fn now() -> u64 {
+pub fn now() -> u64 {
     static START: OnceLock<Instant> = OnceLock::new();
     let elapsed = START.get_or_init(Instant::now).elapsed().as_nanos();
     u64::try_from(elapsed).unwrap_or(u64::MAX - 1) + 1
@@ -56,6 +65,15 @@ impl<const KINDS: usize> Stopwatch<KINDS> {
         let until = now().saturating_add(time.min(LONGEST).as_nanos() as u64);
         // Somebody else may look for longer.
         self.until.fetch_max(until, Ordering::Relaxed);
+    }
+
+    /// Measures until told otherwise.
+    pub fn look_always(&self, always: bool) {
+        // Who looks meanwhile, for a while, asks again.
+        let until = if always { u64::MAX } else { 0 };
+        if always || self.until.load(Ordering::Relaxed) == u64::MAX {
+            self.until.store(until, Ordering::Relaxed);
+        }
     }
 
     /// A request begins.
@@ -127,6 +145,20 @@ mod tests {
         let begun = watch.begin();
         watch.end(0, begun);
         assert_eq!(watch.durations(), [Durations::default(); 2]);
+    }
+
+    #[test]
+    fn who_counts_has_everything_measured() {
+        let watch: Stopwatch<1> = Stopwatch::new();
+        watch.look(Duration::from_secs(9));
+        watch.look_always(false);
+        assert_ne!(watch.begin().nanoseconds(), 0);
+        watch.look_always(true);
+        watch.look(Duration::ZERO);
+        sleep(Duration::from_millis(1));
+        assert_ne!(watch.begin().nanoseconds(), 0);
+        watch.look_always(false);
+        assert_eq!(watch.begin().nanoseconds(), 0);
     }
 
     #[test]

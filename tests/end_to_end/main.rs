@@ -20,6 +20,7 @@ mod multipath;
 mod people;
 mod rights;
 mod speed;
+mod statistics;
 #[path = "../support/mod.rs"]
 mod support;
 mod survival;

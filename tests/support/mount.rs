@@ -373,7 +373,9 @@ pub fn put_programs(folder: &Path) {
             ours.display()
         );
     }
-    symlink("dmfs", folder.join("dmsetup")).unwrap();
+    for name in ["dmsetup", "dmstats"] {
+        symlink("dmfs", folder.join(name)).unwrap();
+    }
 }
 
 /// A fresh folder with a runtime directory and a mount point.

@@ -3,6 +3,8 @@
 mod layout;
 mod svg;
 
+pub(super) use svg::escaped;
+
 use std::collections::HashMap;
 use std::fmt::Write as _;
 

@@ -174,7 +174,7 @@ fn shortened(line: &str) -> String {
 }
 
 /// As text of an XML document, which has no way to write most control characters.
-fn escaped(text: &str) -> String {
+pub(in crate::cli) fn escaped(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for letter in text.chars() {
         match letter {

@@ -1,7 +1,8 @@
 //! The fields a report can show: their names, headings, widths and where their values come from.
 
+use super::stats_fields::STATS_FIELDS;
 use crate::cli::names::{Mangling, NameError, SplitName, Subject, mangle, to_shown, unmangle};
-use crate::cli::report::DeviceRow;
+use crate::cli::report::{DeviceRow, ReportKind, StatsRow};
 use crate::cli::tree::Forest;
 
 /// What a field holds; it decides alignment, order and which comparisons it knows.
@@ -28,18 +29,24 @@ pub enum Group {
     Tree,
     /// The parts of an LVM name.
     SplitName,
+    /// What statistics count.
+    Stats,
+    /// What statistics are about.
+    Region,
     /// What the report knows of itself.
     Special,
 }
 
 impl Group {
     /// Every group that `all` stands for.
-    pub const ALL: [Self; 5] = [
+    pub const ALL: [Self; 7] = [
         Self::Name,
         Self::Info,
         Self::Deps,
         Self::Tree,
         Self::SplitName,
+        Self::Stats,
+        Self::Region,
     ];
 
     /// What stands before `_all` for all of its fields.
@@ -50,6 +57,8 @@ impl Group {
             Self::Deps => "deps",
             Self::Tree => "tree",
             Self::SplitName => "splitname",
+            Self::Stats => "stats",
+            Self::Region => "region",
             Self::Special => "",
         }
     }
@@ -61,13 +70,15 @@ impl Group {
             Self::Info => "Mapped Device Information",
             Self::Deps | Self::Tree => "Mapped Device Relationship Information",
             Self::SplitName => "Mapped Device Name Components",
+            Self::Stats => "Mapped Device Statistics",
+            Self::Region => "Mapped Device Statistics Region Information",
             Self::Special => "Special",
         }
     }
 }
 
 /// The value of a field in one row.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum Value {
     /// Of a text field.
     Text(String),
@@ -75,6 +86,8 @@ pub enum Value {
     List(Vec<String>),
     /// Of a number field.
     Number(i64),
+    /// Of a number field that is shown in another way: a size, a rate.
+    Measure(f64, String),
 }
 
 impl Value {
@@ -84,6 +97,7 @@ impl Value {
             Self::Text(text) => text.clone(),
             Self::List(items) => items.join(","),
             Self::Number(number) => number.to_string(),
+            Self::Measure(_, shown) => shown.clone(),
         }
     }
 }
@@ -96,6 +110,8 @@ pub struct Source<'r> {
     pub forest: &'r Forest<'r>,
     /// The name's parts, where there is no device.
     pub split: Option<&'r SplitName>,
+    /// The area, region or group, where the report is about statistics.
+    pub stats: Option<&'r StatsRow>,
     /// How names are shown.
     pub mangling: Mangling,
 }
@@ -119,7 +135,7 @@ pub struct Field {
     pub help: &'static str,
 }
 
-const fn field(
+pub(super) const fn field(
     group: Group,
     kind: Kind,
     heading: &'static str,
@@ -362,11 +378,23 @@ pub const SELECTED: &str = "selected";
 /// The field that asks for help; `?` is another name of it.
 pub const HELP: &str = "help";
 
-/// The field of this name: case and underscores do not matter.
-pub fn find(name: &str) -> Option<&'static Field> {
+/// The fields of a report of this kind, in the order of help and of `all`.
+pub fn of_kind(kind: ReportKind) -> impl Iterator<Item = &'static Field> {
+    let more: &[Field] = if kind.is_of_stats() {
+        STATS_FIELDS
+    } else {
+        &[]
+    };
+    let (special, fields): (Vec<_>, Vec<_>) =
+        FIELDS.iter().partition(|field| field.group == Special);
+    fields.into_iter().chain(more).chain(special)
+}
+
+/// The field of this name in a report of `kind`: case and underscores do not matter.
+pub fn find(kind: ReportKind, name: &str) -> Option<&'static Field> {
     let name = canonical(name);
     let name = if name == "?" { HELP.into() } else { name };
-    FIELDS.iter().find(|field| canonical(field.id) == name)
+    of_kind(kind).find(|field| canonical(field.id) == name)
 }
 
 /// The groups that `name` stands for, if it is `all` or a group's `PREFIX_all`.
@@ -409,6 +437,10 @@ impl Field {
                 .ok_or_else(none),
             Tree => self
                 .tree_value(source.device.ok_or_else(none)?, source)
+                .ok_or_else(none),
+            Group::Stats | Group::Region => source
+                .stats
+                .and_then(|stats| stats.value(self.id))
                 .ok_or_else(none),
             Special => Err(none()),
         }

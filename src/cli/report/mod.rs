@@ -6,13 +6,17 @@
 mod fields;
 mod render;
 mod select;
+mod stats;
+mod stats_fields;
 
 use crate::cli::names::{Mangling, SplitName};
 use crate::cli::tree::Forest;
-use fields::{FIELDS, Field, Group, HELP, Kind, SELECTED, Source};
+use fields::{Field, Group, HELP, Kind, SELECTED, Source};
 use render::{Cell, Layout};
 use select::Selection;
 use std::fmt;
+
+pub use stats::{Counted, Object, StatsRow, Units, show_bound, unit_bytes};
 
 /// A device that another one uses.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -65,6 +69,18 @@ pub enum ReportKind {
     Devices,
     /// `splitname`: the parts of a name.
     SplitName,
+    /// `stats list`: regions and groups.
+    StatsRegions,
+    /// `stats list -v`: areas.
+    StatsAreas,
+    /// `stats list --histogram`.
+    StatsHistograms,
+    /// `stats report`: what was counted.
+    Stats,
+    /// `stats report --histogram`: the counts of bins.
+    StatsCounts,
+    /// `stats report --histogram --relative`: the shares of bins.
+    StatsPercents,
 }
 
 impl ReportKind {
@@ -72,7 +88,36 @@ impl ReportKind {
         match self {
             Self::Devices => "name,major,minor,attr,open,segments,events,uuid",
             Self::SplitName => "vg_name,lv_name,lv_layer",
+            Self::StatsRegions => {
+                "stats_name,group_id,region_id,obj_type,region_start,region_len,area_count,area_len,program_id"
+            }
+            Self::StatsAreas => {
+                "stats_name,group_id,region_id,obj_type,region_start,region_len,area_count,area_id,area_start,area_len,\
+                 program_id"
+            }
+            Self::StatsHistograms => {
+                "stats_name,group_id,region_id,obj_type,region_start,region_len,area_count,area_len,hist_bins,\
+                 hist_bounds"
+            }
+            Self::Stats => {
+                "stats_name,group_id,region_id,obj_type,area_id,area_start,area_len,reads_merged_per_sec,\
+                 writes_merged_per_sec,reads_per_sec,writes_per_sec,read_size_per_sec,write_size_per_sec,\
+                 avg_request_size,queue_size,util,await,read_await,write_await"
+            }
+            Self::StatsCounts => {
+                "stats_name,group_id,region_id,obj_type,region_start,region_len,area_count,area_len,util,await,\
+                 hist_count_bounds"
+            }
+            Self::StatsPercents => {
+                "stats_name,group_id,region_id,obj_type,region_start,region_len,area_count,area_len,util,await,\
+                 hist_percent_bounds"
+            }
         }
+    }
+
+    /// A report about statistics.
+    fn is_of_stats(self) -> bool {
+        !matches!(self, Self::Devices | Self::SplitName)
     }
 }
 
@@ -155,7 +200,7 @@ impl Report {
         report.add_keys()?;
         report.add_selection()?;
         if report.columns.iter().any(|column| column.field.id == HELP) {
-            report.help = Some(format!("{} \n", field_help(true)));
+            report.help = Some(format!("{} \n", field_help(kind, true)));
         }
         Ok(report)
     }
@@ -187,6 +232,7 @@ impl Report {
             device: Some(row),
             forest: &forest,
             split: None,
+            stats: None,
             mangling: self.options.mangling,
         }))
     }
@@ -201,6 +247,22 @@ impl Report {
             device: None,
             forest: &forest,
             split: Some(split),
+            stats: None,
+            mangling: self.options.mangling,
+        }))
+    }
+
+    /// Renders rows about statistics. `all` are all devices there are, for the fields that tell who uses whom.
+    ///
+    /// # Errors
+    /// As [`Report::devices`].
+    pub fn stats(&self, rows: &[StatsRow], all: &[DeviceRow]) -> Result<String, ReportError> {
+        let forest = Forest::new(if self.needs_deps() { all } else { &[] });
+        self.render(rows.iter().map(|row| Source {
+            device: row.device.as_deref(),
+            forest: &forest,
+            split: None,
+            stats: Some(row),
             mangling: self.options.mangling,
         }))
     }
@@ -222,6 +284,7 @@ impl Report {
                 device: Some(row),
                 forest: &forest,
                 split: None,
+                stats: None,
                 mangling,
             })?;
             if self
@@ -279,6 +342,7 @@ impl Report {
             .filter_map(|key| {
                 let order = match (a.get(key.column)?, b.get(key.column)?) {
                     (Cell::Number(a), Cell::Number(b)) => a.cmp(b),
+                    (Cell::Measure(a, _), Cell::Measure(b, _)) => a.total_cmp(b),
                     (a, b) => a.shown().cmp(&b.shown()),
                 };
                 Some(if key.descending {
@@ -301,7 +365,7 @@ impl Report {
             },
         };
         for name in words(&wanted) {
-            if let Some(field) = fields::find(name) {
+            if let Some(field) = fields::find(self.kind, name) {
                 self.columns.push(Column {
                     field,
                     hidden: false,
@@ -311,7 +375,7 @@ impl Report {
             } else {
                 return Err(ReportError(format!(
                     "{} \nUnrecognised field: {name}",
-                    field_help(true)
+                    field_help(self.kind, true)
                 )));
             }
         }
@@ -321,10 +385,9 @@ impl Report {
     /// Adds all fields of `groups`; `all` of a name's parts is those parts.
     fn add_groups(&mut self, groups: &[Group]) {
         let known = |group| {
-            self.kind == ReportKind::Devices || groups.len() == 1 || group == Group::SplitName
+            self.kind != ReportKind::SplitName || groups.len() == 1 || group == Group::SplitName
         };
-        let fields = FIELDS
-            .iter()
+        let fields = fields::of_kind(self.kind)
             .filter(|field| groups.contains(&field.group) && known(field.group));
         self.columns.extend(fields.map(|field| Column {
             field,
@@ -336,13 +399,13 @@ impl Report {
         let wanted = self.options.sort.clone().unwrap_or_default();
         for word in words(&wanted) {
             let name = word.strip_prefix(['+', '-']).unwrap_or(word);
-            let Some(field) = fields::find(name) else {
+            let Some(field) = fields::find(self.kind, name) else {
                 let missing = if name.is_empty() && !word.is_empty() {
                     "dm_report: Missing sort field name\n"
                 } else {
                     ""
                 };
-                let help = field_help(true);
+                let help = field_help(self.kind, true);
                 return Err(ReportError(format!(
                     "{missing}{help} \ndm_report: Unrecognised field: {word}"
                 )));
@@ -366,9 +429,15 @@ impl Report {
     fn add_selection(&mut self) -> Result<(), ReportError> {
         let text = self.options.select.clone().unwrap_or_default();
         if text.eq_ignore_ascii_case(HELP) {
-            self.help = Some(format!("{} \n{}", field_help(false), select::help()));
+            self.help = Some(format!(
+                "{} \n{}",
+                field_help(self.kind, false),
+                select::help()
+            ));
         } else if !text.is_empty() && !text.eq_ignore_ascii_case("all") {
-            self.selection = Some(Selection::parse(&text, |field| self.column_of(field))?);
+            self.selection = Some(Selection::parse(&text, self.kind, |field| {
+                self.column_of(field)
+            })?);
         }
         Ok(())
     }
@@ -403,10 +472,10 @@ fn words(text: &str) -> impl Iterator<Item = &str> {
 }
 
 /// The list of fields. `for_output` names what stands for a whole group; else each field's type.
-fn field_help(for_output: bool) -> String {
+fn field_help(kind: ReportKind, for_output: bool) -> String {
     let mut help = String::new();
     let mut title = "";
-    for field in &FIELDS {
+    for field in fields::of_kind(kind) {
         if field.group.title() != title {
             if !title.is_empty() {
                 help.push_str(" \n");
@@ -421,7 +490,7 @@ fn field_help(for_output: bool) -> String {
                 help.push_str(&format!("  {all:<21} - All fields in this section.\n"));
             }
         }
-        let kind = match (for_output, field.kind) {
+        let holds = match (for_output, field.kind) {
             (true, _) => "",
             (false, _) if field.id == HELP => " [unselectable number]",
             (false, Kind::Number) => " [number]",
@@ -429,7 +498,7 @@ fn field_help(for_output: bool) -> String {
         };
         let ids = [field.id, "?"];
         for id in ids.iter().take(if field.id == HELP { 2 } else { 1 }) {
-            help.push_str(&format!("  {id:<21} - {}{kind}\n", field.help));
+            help.push_str(&format!("  {id:<21} - {}{holds}\n", field.help));
         }
     }
     help

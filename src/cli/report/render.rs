@@ -108,6 +108,12 @@ impl Layout<'_> {
         let kind = match self.kind {
             ReportKind::Devices => "device",
             ReportKind::SplitName => "splitname",
+            ReportKind::StatsRegions
+            | ReportKind::StatsAreas
+            | ReportKind::StatsHistograms
+            | ReportKind::Stats
+            | ReportKind::StatsCounts
+            | ReportKind::StatsPercents => "stats",
         };
         let rows: Vec<String> = rows.iter().map(|row| self.json_row(row)).collect();
         let rows = match rows.is_empty() {
@@ -123,6 +129,7 @@ impl Layout<'_> {
             .filter_map(|(at, column)| {
                 let value = match row.get(at)? {
                     Cell::Number(number) => serde_json::Value::from(*number),
+                    Cell::Measure(number, _) => serde_json::Value::from(*number),
                     Cell::Text(text) => serde_json::Value::from(text.as_str()),
                     Cell::List(items) => serde_json::Value::from(items.as_slice()),
                 };

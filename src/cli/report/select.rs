@@ -12,7 +12,7 @@
 
 use super::fields::{self, Field, HELP, Kind};
 use super::render::Cell;
-use super::{ReportError, field_help};
+use super::{ReportError, ReportKind, field_help};
 use regex::Regex;
 
 /// A selection, ready to be asked about rows.
@@ -75,10 +75,12 @@ impl Selection {
     /// Reads a selection. `column_of` tells, or makes, the column of a field.
     pub fn parse(
         text: &str,
+        kind: ReportKind,
         column_of: impl FnMut(&'static Field) -> usize,
     ) -> Result<Self, ReportError> {
         let mut parser = Parser {
             rest: text,
+            kind,
             column_of,
             nesting: 0,
         };
@@ -112,8 +114,13 @@ impl Test {
         match (self, cell) {
             (Self::Text { wanted, equal }, cell) => (cell.shown() == *wanted) == *equal,
             (Self::Matches { regex, matching }, cell) => regex.is_match(&cell.shown()) == *matching,
-            (Self::Number { op, operand }, Cell::Number(number)) => {
-                let (number, operand) = (i128::from(*number), i128::from(*operand));
+            (Self::Number { op, operand }, Cell::Number(_) | Cell::Measure(..)) => {
+                let number = match cell {
+                    Cell::Measure(number, _) => *number as i128,
+                    Cell::Number(number) => i128::from(*number),
+                    Cell::Text(_) | Cell::List(_) => return false,
+                };
+                let operand = i128::from(*operand);
                 match op {
                     NumberOp::Equal => number == operand,
                     NumberOp::Unequal => number != operand,
@@ -130,6 +137,7 @@ impl Test {
 
 struct Parser<'t, F> {
     rest: &'t str,
+    kind: ReportKind,
     column_of: F,
     nesting: usize,
 }
@@ -209,10 +217,10 @@ impl<F: FnMut(&'static Field) -> usize> Parser<'_, F> {
             return Err(syntax_error("Expecting field name", start));
         }
         let no_field = |why: String| {
-            let why = format!("{} \n{why}", field_help(false));
+            let why = format!("{} \n{why}", field_help(self.kind, false));
             syntax_error(&why, start)
         };
-        let field = fields::find(name)
+        let field = fields::find(self.kind, name)
             .ok_or_else(|| no_field(format!("Unrecognised selection field: {name}")))?;
         if field.id == HELP {
             return Err(no_field(format!(

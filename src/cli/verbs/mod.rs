@@ -10,4 +10,5 @@ pub mod remove;
 pub mod rows;
 pub mod serve;
 pub mod slots;
+pub mod stats;
 pub mod versions;

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use crate::cli::session::{Failure, Outcome, Session};
-use crate::control::protocol::mount::{MountOptions, Transport};
+use crate::control::protocol::mount::{MetricsAddress, MountOptions, Transport};
 use crate::control::protocol::run::{Mode, RunOptions};
 
 /// `mount [FILE] MOUNTPOINT`, `mount [FILE] MOUNTPOINT --concise DEVICES`
@@ -29,6 +29,12 @@ pub fn mount(session: &mut Session<'_>, words: &[String]) -> Outcome {
     };
     let options = &session.options;
     let transport = options.transport.as_deref().map(transport).transpose()?;
+    let metrics = options
+        .metrics
+        .as_deref()
+        .map(MetricsAddress::parse)
+        .transpose();
+    let metrics = metrics.map_err(|why| Failure::new(format!("dmfs: option --metrics: {why}")))?;
     let mount = MountOptions {
         file,
         mountpoint: PathBuf::from(mountpoint),
@@ -40,6 +46,7 @@ pub fn mount(session: &mut Session<'_>, words: &[String]) -> Outcome {
         allow_other: options.allow_other,
         transport,
         harden: options.harden,
+        metrics,
         verbose: options.verbose,
     };
     session.flush();

@@ -42,6 +42,7 @@ fn present(registry: &Registry, keys: bool) -> Config {
         .map(|(table, device)| spec(table.as_deref(), device, &names, keys));
     Config {
         transport: None,
+        metrics: None,
         origin: "dump".into(),
         folder: "/".into(),
         supervised: false,

@@ -70,6 +70,7 @@ pub(super) fn examine<'t>(
         folder: folder.to_owned(),
         supervised: draft.supervised,
         transport: draft.transport,
+        metrics: draft.metrics.clone(),
         harden: draft.harden,
         files: files.collect(),
         devices,

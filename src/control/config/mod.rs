@@ -24,7 +24,7 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use crate::control::protocol::concise;
-use crate::control::protocol::mount::Transport;
+use crate::control::protocol::mount::{MetricsAddress, Transport};
 use crate::device::CachePolicy;
 use crate::table::RowSpec;
 use crate::target::{Access, TargetKind};
@@ -56,6 +56,8 @@ pub struct Config {
     pub supervised: bool,
     /// How requests come in, where it is said.
     pub transport: Option<Transport>,
+    /// Where what devices count is told, if anywhere.
+    pub metrics: Option<MetricsAddress>,
     /// Whether the mount keeps clear of deadlocks when memory is short.
     pub harden: bool,
     /// Backing files that are made where they are missing.

@@ -17,6 +17,9 @@ impl Config {
         if self.supervised {
             entry(&mut toml, "supervised", "true");
         }
+        if let Some(metrics) = &self.metrics {
+            entry(&mut toml, "metrics", &quoted(&metrics.to_string()));
+        }
         if self.harden {
             entry(&mut toml, "harden", "true");
         }

@@ -10,7 +10,7 @@ use super::place::{Letters, Literal};
 use super::report::Report;
 use crate::backing::parse_size;
 use crate::control::protocol::concise::ConciseDevice;
-use crate::control::protocol::mount::Transport;
+use crate::control::protocol::mount::{MetricsAddress, Transport};
 use crate::control::protocol::table_text::parse_lines;
 use crate::device::CachePolicy;
 use crate::table::RowSpec;
@@ -21,6 +21,7 @@ use crate::unit::{Bytes, Sector, Sectors};
 pub(super) struct Draft<'t> {
     pub supervised: bool,
     pub transport: Option<Transport>,
+    pub metrics: Option<MetricsAddress>,
     pub harden: bool,
     pub files: Vec<DraftFile>,
     pub devices: Vec<DraftDevice<'t>>,
@@ -86,6 +87,7 @@ const ROOT_KEYS: &[&str] = &[
     "file",
     "harden",
     "luks",
+    "metrics",
     "supervised",
     "transport",
 ];
@@ -130,6 +132,7 @@ pub(super) fn read<'t>(text: &'t str, report: &mut Report<'t>) -> Draft<'t> {
     let mut draft = Draft {
         supervised: root.flag("supervised", report).unwrap_or(false),
         transport: root.transport(report),
+        metrics: root.metrics(report),
         harden,
         ..Draft::default()
     };
@@ -220,6 +223,13 @@ impl<'d, 't> Section<'d, 't> {
         let read = |value: &DeValue<'t>| value.as_str().and_then(Transport::named);
         let (transport, _) = self.typed("transport", &expected, report, read)?;
         Some(transport)
+    }
+
+    fn metrics(&self, report: &mut Report<'t>) -> Option<MetricsAddress> {
+        let expected = "the absolute path of a Unix socket, 127.0.0.1:PORT or [::1]:PORT";
+        let read = |value: &DeValue<'t>| MetricsAddress::parse(value.as_str()?).ok();
+        let (address, _) = self.typed("metrics", expected, report, read)?;
+        Some(address)
     }
 
     /// What devices are where they do not say otherwise; a hardened mount goes around the page cache.

@@ -9,6 +9,7 @@ use tempfile::TempDir;
 use super::{Config, DeviceSpec, Terms, apply, check, check_concise, check_text, dump, read};
 use crate::backing::BackingStore;
 use crate::control::Registry;
+use crate::control::protocol::mount::MetricsAddress;
 use crate::device::{CachePolicy, Directory, Identity};
 use crate::io::BlockDev;
 use crate::sync::Arc;
@@ -177,7 +178,7 @@ table = '''
 table = ""
 "#;
     let want = [
-        ":1: this file: unknown key 'colour': expected one of defaults, device, file, harden, luks, supervised, transport",
+        ":1: this file: unknown key 'colour': expected one of defaults, device, file, harden, luks, metrics, supervised, transport",
         ":3: [defaults]: 'direct': expected true or false, found the text \"yes\"",
         ":4: [defaults]: unknown key 'raedonly': did you mean 'readonly'?",
         ":6: file no-such-folder/a.img: cannot be made: expected a folder FOLDER/no-such-folder",
@@ -644,11 +645,12 @@ fn any_config() -> impl Strategy<Value = Config> {
         any_device(1),
         any_device(2),
         any_device(3),
-        any::<[bool; 2]>(),
+        any::<[bool; 3]>(),
     )
-        .prop_map(|(a, b, c, d, [supervised, harden])| Config {
+        .prop_map(|(a, b, c, d, [supervised, harden, metrics])| Config {
             supervised,
             transport: None,
+            metrics: metrics.then(|| MetricsAddress::Unix("/run/x y".into())),
             harden,
             origin: String::new(),
             folder: "/".into(),

@@ -58,6 +58,9 @@ pub struct MountRecord {
     /// Hardened from the start.
     #[serde(default)]
     pub harden: bool,
+    /// Where what devices count is told, if anywhere.
+    #[serde(default)]
+    pub metrics: Option<String>,
     /// How the files look.
     pub files: FilesRecord,
 }

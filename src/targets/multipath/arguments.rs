@@ -1,5 +1,7 @@
 //! The table line, read as the kernel reads it: features, handler, groups of paths.
 
+use std::time::Duration;
+
 use super::map::{Group, Map};
 use super::selectors;
 use crate::io::{DevRef, Errno};
@@ -24,6 +26,29 @@ pub struct Settings {
 
 /// What the kernel accepts at most of groups, paths and words.
 const MOST: u32 = 1024;
+
+/// The word that asks for a path checker, before its seconds.
+pub const CHECK: &str = "dmfs:check=";
+
+/// How often failed paths are looked at, if that is asked for.
+///
+/// # Errors
+/// EINVAL for a word of ours that says something else.
+pub fn read_check(args: &mut BuildArgs<'_>) -> Result<Option<Duration>, BuildError> {
+    let Some(word) = args.peek().filter(|word| word.starts_with("dmfs:")) else {
+        return Ok(None);
+    };
+    args.skip(1);
+    let seconds = word
+        .strip_prefix(CHECK)
+        .and_then(|seconds| seconds.parse().ok());
+    let seconds = seconds.filter(|seconds| (1..=86_400).contains(seconds));
+    let refuse = || args.refuse_last("Invalid dmfs argument", "dmfs:check=<seconds> (1 to 86400)");
+    seconds
+        .map(Duration::from_secs)
+        .map(Some)
+        .ok_or_else(refuse)
+}
 
 /// Reads all arguments and opens the paths.
 ///

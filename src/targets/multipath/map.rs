@@ -203,6 +203,23 @@ impl Map {
         self.groups.iter().flat_map(|group| &group.paths)
     }
 
+    /// The path at a place.
+    pub fn path(&self, at: PathPlace) -> Option<&Path> {
+        self.groups.get(at.group)?.paths.get(at.path)
+    }
+
+    /// Every path that has failed.
+    pub fn failed(&self) -> Vec<PathPlace> {
+        let state = self.state.lock();
+        let mut failed = Vec::new();
+        for (group, of_group) in state.groups.iter().enumerate() {
+            let paths = of_group.paths.iter().enumerate();
+            let paths = paths.filter(|(_, path)| !path.usable);
+            failed.extend(paths.map(|(path, _)| PathPlace { group, path }));
+        }
+        failed
+    }
+
     /// How everything is at present.
     pub fn state(&self) -> State {
         self.state.lock().clone()

@@ -57,6 +57,16 @@ pub fn answer(map: &Map, words: &[&str], devices: &dyn DeviceOpener) -> Result<(
     Ok(())
 }
 
+/// The messages that bring a map that is as new to where this one is: paths that have failed, groups that are avoided.
+pub fn recall(map: &Map) -> Vec<String> {
+    let failed = map.failed().into_iter().filter_map(|place| map.path(place));
+    let failed = failed.map(|path| format!("fail_path {}", path.range().device().number));
+    let groups = map.state().groups;
+    let bypassed = (1..).zip(groups).filter(|(_, group)| group.bypassed);
+    let bypassed = bypassed.map(|(number, _)| format!("disable_group {number}"));
+    failed.chain(bypassed).collect()
+}
+
 /// The group with the number that `word` gives, counted from 0.
 fn group(map: &Map, word: &str, supplied_to: &str) -> Result<usize, MessageError> {
     let count = map.groups().len();

@@ -5,8 +5,12 @@
 //! that gives an error is not used any more and its request goes to another one, until somebody reinstates the path
 //! (dm-mpath.c). What a request needs to find its path is in atomics; the lock of the [`Map`] is for changes, and for
 //! requests that find no path.
+//!
+//! A word before the first argument, which no kernel accepts, has failed paths looked at now and then:
+//! `dmfs:check=SECONDS`.
 
 mod arguments;
+mod checker;
 mod map;
 mod messages;
 mod selectors;
@@ -21,6 +25,7 @@ use crate::target::{
 use crate::unit::{Sector, Sectors};
 
 use arguments::Settings;
+use checker::Checker;
 use map::Map;
 
 /// The registry's entry.
@@ -28,7 +33,7 @@ pub static KIND: TargetKind = TargetKind {
     name: "multipath",
     version: [1, 14, 0],
     summary: "several paths to one device, used in turn or one for another",
-    syntax: "multipath <#features> [<feature>]* <#handler args> [<handler> [<arg>]*] <#groups> <initial group> \
+    syntax: "multipath [dmfs:check=<seconds>] <#features> [<feature>]* <#handler args> [<handler> [<arg>]*] <#groups> <initial group> \
              [<selector> <#args> [<arg>]* <#paths> <#path args> [<dev> [<arg>]*]+]*",
     rules: Rules {
         singleton: true,
@@ -59,11 +64,26 @@ pub static KIND: TargetKind = TargetKind {
 struct Multipath {
     settings: Settings,
     map: Arc<Map>,
+    checker: Option<Checker>,
 }
 
 fn build(args: &mut BuildArgs<'_>) -> Result<Box<dyn Target>, BuildError> {
+    let every = arguments::read_check(args)?;
     let (settings, map) = arguments::read(args)?;
-    Ok(Box::new(Multipath { settings, map }))
+    let start = |every| Checker::start(map.clone(), every);
+    let checker = every.map(start).transpose();
+    let checker = checker.map_err(|error| BuildError {
+        errno: Errno::AGAIN,
+        ..args.refuse(
+            "can't allocate multipath",
+            format!("threads for the path checker ({error})"),
+        )
+    })?;
+    Ok(Box::new(Multipath {
+        settings,
+        map,
+        checker,
+    }))
 }
 
 /// Whether another path may do better (blk_path_error): not where the device itself has refused.
@@ -104,7 +124,11 @@ impl Target for Multipath {
     }
 
     fn args(&self, naming: Naming) -> String {
-        show::arguments(&self.settings, &self.map, naming)
+        let check = self.checker.as_ref().map(Checker::every);
+        let check = check.map_or_else(String::new, |every| {
+            format!("{}{} ", arguments::CHECK, every.as_secs())
+        });
+        check + &show::arguments(&self.settings, &self.map, naming)
     }
 
     fn status(&self, naming: Naming) -> String {
@@ -113,6 +137,10 @@ impl Target for Multipath {
 
     fn message(&self, words: &[&str], devices: &dyn DeviceOpener) -> Result<String, MessageError> {
         messages::answer(&self.map, words, devices).map(|()| String::new())
+    }
+
+    fn recall(&self) -> Vec<String> {
+        messages::recall(&self.map)
     }
 
     fn devices<'s>(&'s self, visit: &mut dyn FnMut(&'s DevRef)) {

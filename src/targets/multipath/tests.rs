@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::fmt::Debug;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use proptest::prelude::{ProptestConfig, Strategy, any, prop_oneof, proptest};
 
@@ -371,6 +371,78 @@ fn a_suspended_device_takes_no_message_and_keeps_its_setting() {
     assert_eq!(read_nowait(&*target), Err(IoError::REQUEUE));
     lifecycle.presuspend_undo();
     assert_eq!(read_nowait(&*target), Err(IoError::WOULD_WAIT));
+}
+
+/// Waits until `done`, and says what is not where it takes too long.
+fn wait_until(what: &str, mut done: impl FnMut() -> bool) {
+    let deadline = Instant::now() + Duration::from_secs(60);
+    while !done() {
+        assert!(Instant::now() < deadline, "{what}");
+        thread::sleep(Duration::from_millis(20));
+    }
+}
+
+#[test]
+fn the_checker_brings_back_what_answers() {
+    let ways = Ways::new();
+    let table = "dmfs:check=1 1 queue_if_no_path 0 1 1 round-robin 0 2 1 {0} 1 {1} 1";
+    let target = ways.build(table).unwrap();
+    assert!(
+        target
+            .args(Naming::Paths)
+            .starts_with("dmfs:check=1 1 queue_if_no_path 0 1 1 ")
+    );
+    ways.ways.iter().for_each(|way| way.fail(Fault::from(1)));
+    assert_eq!(read_nowait(&*target), Err(IoError::WOULD_WAIT));
+    let before = ways.ways[0].total();
+    wait_until("nobody looks at the path", || ways.ways[0].total() > before);
+    assert_eq!(status(&*target), "2 0 0 0 1 1 E 0 2 0 {0} F 1 {1} F 1");
+    ways.ways[1].heal();
+    // Who waits for a path is served.
+    assert_eq!(read(&*target), Ok(()));
+    assert_eq!(status(&*target), "2 0 0 0 1 1 A 0 2 0 {0} F 1 {1} A 1");
+    // An answer of the device itself is one, too.
+    ways.ways[0].heal();
+    ways.ways[0].fail(Fault::from(1).with_errno(Errno::NODATA));
+    wait_until("the path stays away", || !status(&*target).contains('F'));
+    drop(target);
+    let opened = &ways.opened["{0}"];
+    wait_until("the checker holds on to its paths", || {
+        Arc::strong_count(opened) == 3
+    });
+}
+
+#[test]
+fn other_words_of_ours_are_refused() {
+    let ways = Ways::new();
+    for word in [
+        "dmfs:",
+        "dmfs:check=0",
+        "dmfs:check=x",
+        "dmfs:check=86401",
+        "dmfs:seed=1",
+        "dmfs:check=1,check=1",
+    ] {
+        let error = ways.build(&format!("{word} 0 0 0 0")).err().unwrap();
+        assert_eq!(
+            (error.errno, &*error.text),
+            (Errno::INVAL, "Invalid dmfs argument"),
+            "{word}"
+        );
+        assert_eq!((error.word, error.found.as_deref()), (Some(4), Some(word)));
+    }
+}
+
+#[test]
+fn what_messages_did_can_be_said_again() {
+    let ways = Ways::new();
+    let table = "0 0 2 1 round-robin 0 2 1 {0} 1 {1} 1 round-robin 0 1 1 {2} 1";
+    let target = ways.build(table).unwrap();
+    assert!(target.recall().is_empty());
+    for message in ["fail_path {1}", "disable_group 2"] {
+        say(&*target, &ways, message).unwrap();
+    }
+    assert_eq!(target.recall(), ["fail_path 254:1", "disable_group 2"]);
 }
 
 #[test]
