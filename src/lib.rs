@@ -41,7 +41,7 @@
 //! Uses point down only; `tests/layers.rs` holds the tree to it.
 //!
 //! ```text
-//! daemon                      the life of a mount: nothing else knows both fs and control
+//! daemon     crash            the life of a mount; states of a log: nothing else knows both fs and control
 //! control                     registry, mount files, protocol, socket, loop devices
 //! fs                          the FUSE front
 //! device                      two table slots, the gate, events
@@ -60,6 +60,7 @@
 pub mod backing;
 pub mod cli;
 pub mod control;
+pub mod crash;
 pub mod crypto;
 pub mod daemon;
 pub mod device;

@@ -4,7 +4,7 @@ use std::io::{BufWriter, stderr, stdout};
 use std::process::ExitCode;
 
 use dmfs::cli::{Daemon, run};
-use dmfs::daemon;
+use dmfs::{crash, daemon};
 
 fn main() -> ExitCode {
     env_logger::Builder::from_env(env_logger::Env::new().filter_or("DMFS_LOG", "warn"))
@@ -14,6 +14,8 @@ fn main() -> ExitCode {
         mount: daemon::mount,
         run: dmfs::run::run,
         check: daemon::check,
+        log_writes: crash::log_writes,
+        crash_states: crash::crash_states,
     };
     let mut out = BufWriter::new(stdout().lock());
     run(

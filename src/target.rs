@@ -92,6 +92,15 @@ pub trait Target: Send + Sync {
         false
     }
 
+    /// Makes durable what was written, before the device is suspended or goes. Nobody asked for it: a target that
+    /// [flushes by itself](Target::flushes_itself) and keeps account of flushes does not count this one.
+    ///
+    /// # Errors
+    /// As for [`Target::submit`].
+    fn settle(&self) -> IoResult {
+        self.submit(Request::flush())
+    }
+
     /// What lies at `at`, and where that ends, for whoever looks for holes.
     fn extent_at(&self, at: Sector, row_len: Sectors) -> Extent {
         let _ = at;

@@ -19,7 +19,7 @@ const LAYERS: &[&[&str]] = &[
     &["device"],
     &["fs"],
     &["control"],
-    &["daemon"],
+    &["daemon", "crash"],
 ];
 
 /// All that the command line, and what runs other programs, may use: they never touch a device.

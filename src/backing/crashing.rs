@@ -119,7 +119,7 @@ impl Crashing {
             let state = self.state.lock();
             (state.before.clone(), state.history.clone())
         };
-        let mut random = Random(cuts.seed);
+        let mut random = Random::new(cuts.seed);
         let mut pending: Vec<&Change> = Vec::new();
         for cut in 0..=history.len() {
             match cut.checked_sub(1).and_then(|last| history.get(last)) {
@@ -249,15 +249,22 @@ impl BlockDev for Crashing {
 }
 
 /// splitmix64: small, and the same everywhere for the same seed.
-struct Random(u64);
+#[derive(Clone, Copy, Debug)]
+pub struct Random(u64);
 
 impl Random {
-    fn below(&mut self, limit: u64) -> u64 {
+    /// What `seed` leads to.
+    pub fn new(seed: u64) -> Random {
+        Random(seed)
+    }
+
+    /// The next number, less than `limit`; 0 where that is 0.
+    pub fn below(&mut self, limit: u64) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut mixed = self.0;
         mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
         mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        (mixed ^ (mixed >> 31)) % limit
+        (mixed ^ (mixed >> 31)) % limit.max(1)
     }
 }
 

@@ -24,7 +24,7 @@ mod queued;
 mod store;
 mod transfer;
 
-pub use crashing::{CrashImage, Crashing, Cuts, Kept};
+pub use crashing::{CrashImage, Crashing, Cuts, Kept, Random};
 pub use create::{Created, Existing, create_file};
 pub use error::BackingError;
 pub use faulty::{Fault, Faulty};

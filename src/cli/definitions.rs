@@ -12,7 +12,7 @@ use super::doctor::doctor;
 use super::session::{Each, Once};
 use super::top;
 use super::verbs::{
-    create, explain, info, ls, mount, names, remove, rows, serve, slots, stats, versions,
+    crash, create, explain, info, ls, mount, names, remove, rows, serve, slots, stats, versions,
 };
 
 /// What runs a verb.
@@ -623,6 +623,50 @@ pub const VERBS: &[VerbDef] = &[
         &["mount"],
         "Detach the loop device (root)",
         mount::detach,
+    )),
+    ours(once(
+        "log-writes",
+        "list LOG | find LOG | replay LOG DEVICE",
+        (2, 3),
+        &[
+            "start-entry",
+            "start-mark",
+            "limit",
+            "end-mark",
+            "next-flush",
+            "next-fua",
+            "no-discard",
+            "start-sector",
+            "end-sector",
+            "check",
+            "every",
+        ],
+        "List a log of log-writes, find a place in it, or write what it wrote to a device",
+        crash::log_writes,
+    )),
+    ours(once(
+        "crash-states",
+        "BASE LOG [MOUNTPOINT]",
+        (2, 3),
+        &[
+            "check",
+            "jobs",
+            "keep-going",
+            "states",
+            "samples",
+            "seed",
+            "state",
+            "start-entry",
+            "start-mark",
+            "limit",
+            "end-mark",
+            "next-flush",
+            "next-fua",
+            "ignore-flushes",
+            "readonly",
+        ],
+        "Show every state that a power cut could have left of a logged device, or check each",
+        crash::crash_states,
     )),
     ours(once(
         "generate",

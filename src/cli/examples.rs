@@ -61,6 +61,14 @@ const EXAMPLES: &[(&str, &str)] = &[
     ("graph", "dmfs graph --svg disk"),
     ("attach", "dmfs attach --link disk"),
     ("detach", "dmfs detach disk"),
+    (
+        "log-writes",
+        "dmfs log-writes replay log.img disk.img --end-mark made",
+    ),
+    (
+        "crash-states",
+        "dmfs crash-states base.img log.img --check 'e2fsck -fp {}'",
+    ),
     ("generate", "dmfs generate completions bash"),
 ];
 

@@ -16,6 +16,7 @@ use definitions::{Run, VerbDef, verb};
 use report::{Report, ReportKind, ReportOptions, check_units};
 use session::{Failure, Session};
 
+use crate::control::protocol::crash::{CrashOptions, LogOptions};
 use crate::control::protocol::mount::MountOptions;
 use crate::control::protocol::run::RunOptions;
 use crate::terminal::{Look, Paint};
@@ -49,6 +50,10 @@ pub struct Daemon {
     pub run: fn(RunOptions) -> u8,
     /// Checks a mount file: what to print, or every error on a line of its own.
     pub check: fn(&Path) -> Result<String, String>,
+    /// Lists or replays a log of log-writes.
+    pub log_writes: fn(LogOptions, &mut dyn Write) -> Result<(), String>,
+    /// Shows or checks the states that a power cut could have left; a bad one is an error.
+    pub crash_states: fn(CrashOptions, &mut dyn Write) -> Result<(), String>,
 }
 
 /// Runs the program with its arguments, the name it was called by first. Answers the exit code.

@@ -24,6 +24,8 @@ const DAEMON: Daemon = Daemon {
     mount: |options: MountOptions| Err(format!("{options:?}")),
     run: |options| u8::try_from(options.command.len()).unwrap_or(u8::MAX),
     check: |file: &Path| Ok(format!("{}: ok\n", file.display())),
+    log_writes: |options, _| Err(format!("{options:?}")),
+    crash_states: |options, _| Err(format!("{options:?}")),
 };
 
 /// What one run printed, returned and sent.

@@ -423,7 +423,7 @@ impl Device {
             .sum::<u64>()
             .saturating_add(self.bypasses.ever());
         if self.made_durable.swap(changes, Ordering::Relaxed) != changes
-            && let Err(error) = table.submit(Request::flush())
+            && let Err(error) = table.settle()
         {
             log::warn!("{}: flush while suspending failed: {error}", self.name());
         }
@@ -528,7 +528,7 @@ impl Device {
                 || OpKind::CHANGES
                     .iter()
                     .any(|&kind| written.of(kind).requests > 0))
-                && let Err(error) = table.submit(Request::flush())
+                && let Err(error) = table.settle()
             {
                 log::warn!("{}: flush while removing failed: {error}", self.name());
             }

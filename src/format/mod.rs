@@ -1,6 +1,7 @@
 //! Formats on disk, pure: bytes in, structs out, and back.
 
 mod bytes;
+pub mod log_writes;
 pub mod luks1;
 pub mod luks2;
 mod malformed;

@@ -2,6 +2,7 @@
 
 use super::{Row, Table};
 use crate::io::{IoError, IoResult, Op, OpKind, Part, Plan, Request, Unplanned, WriteBuf, fan_out};
+use crate::target::Target;
 use crate::unit::{SECTOR_SIZE, Sector, Sectors};
 
 /// What is written where a target cannot write zeroes by itself.
@@ -79,12 +80,28 @@ impl Table {
         Ok(())
     }
 
-    /// Flushes every target that flushes by itself, then every device below once.
     fn flush(&self, request: Request<'_>) -> IoResult {
         let flush = || Request::flush().with_flags(request.flags);
+        self.flush_all(flush, |target| target.submit(flush()))
+    }
+
+    /// Makes durable what was written, for the core's own sake.
+    ///
+    /// # Errors
+    /// The first of the targets and devices below that failed; all are tried.
+    pub fn settle(&self) -> IoResult {
+        self.flush_all(Request::flush, |target| target.settle())
+    }
+
+    /// Flushes every target that flushes by itself, then every device below once.
+    fn flush_all<'f>(
+        &self,
+        flush: impl Fn() -> Request<'f> + Sync,
+        flush_target: impl Fn(&dyn Target) -> IoResult + Sync,
+    ) -> IoResult {
         let waits = self.limits.waits;
         let targets = fan_out(&self.flushing_rows, waits, |&row| {
-            self.rows[row].target.submit(flush())
+            flush_target(self.rows[row].target())
         });
         // A device that fails is told of even where a target failed before, as in the kernel.
         let devices = fan_out(&self.flushed, waits, |device| device.dev.submit(flush()));

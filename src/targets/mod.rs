@@ -7,6 +7,7 @@ mod ebs;
 mod error;
 mod flakey;
 mod linear;
+mod log_writes;
 mod multipath;
 mod striped;
 mod switch;
@@ -21,6 +22,7 @@ pub static KINDS: &[&TargetKind] = &[
     &unstriped::KIND,
     &switch::KIND,
     &multipath::KIND,
+    &log_writes::KIND,
     &flakey::KIND,
     &ebs::KIND,
     &dust::KIND,

@@ -5,6 +5,7 @@
 #![allow(clippy::unwrap_used, reason = "what fails here fails its test")]
 
 mod cache;
+mod crash;
 mod crypt;
 mod faults;
 mod faulty_disks;

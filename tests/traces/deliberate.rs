@@ -21,6 +21,9 @@ const NEWER: &str = "version of kernel 6.12";
 /// dm-target.c, io_err_ctr, since kernel 6.7.
 const ERROR_TAKES_A_DEVICE: &str =
     "error takes a device and an offset since kernel 6.7, and 1 is no device";
+/// A block device's page cache writes whole pages, one by one.
+const LOGGED_AS_ASKED: &str =
+    "the log has the writes as they were asked for, not pages of a block device's cache";
 /// What a device is differs by nature.
 const FILES_ARE_DEVICES: &str = "a regular file is a device here; this one is too short";
 
@@ -273,6 +276,20 @@ pub const DELIBERATE: &[Deliberate] = &[
         "",
         "device-mapper: remove ioctl on bad  failed: No such device or address\nCommand failed.\n",
     ),
+    Deliberate {
+        trace: "simple/log-writes",
+        step: "status lw",
+        kernel: "0 2048 log-writes 10 42",
+        ours: "0 2048 log-writes 9 37",
+        reason: LOGGED_AS_ASKED,
+    },
+    Deliberate {
+        trace: "simple/log-writes",
+        step: "image-sha256 log",
+        kernel: "57d55316f2944bdd4bf57bfccb90992538d0f8526e9de8b4cb13d0274848b6d6",
+        ours: "cfd816bfe69480962c55e33f8d7d0ca53411d841c73257b0a6772a045ffbd130",
+        reason: LOGGED_AS_ASKED,
+    },
 ];
 
 impl Deliberate {

@@ -1,5 +1,6 @@
 //! The verbs, one file per family. What they do on the wire is what libdm does.
 
+pub mod crash;
 pub mod create;
 pub mod explain;
 pub mod info;

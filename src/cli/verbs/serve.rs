@@ -125,7 +125,7 @@ pub fn check(session: &mut Session<'_>, words: &[String]) -> Outcome {
 }
 
 /// Each line of an error with the program's name before it.
-fn prefixed(text: &str) -> Failure {
+pub(super) fn prefixed(text: &str) -> Failure {
     let lines: Vec<String> = text.lines().map(|line| format!("dmfs: {line}")).collect();
     Failure {
         lines,

@@ -6,6 +6,7 @@
 //!
 //! - [`concise`], [`table_text`]: devices and tables as text, as dmsetup reads them.
 //! - [`client`]: a connection to a mount, and finding the mount to talk to.
+//! - [`crash`]: what the commands about logs hand to the program.
 //! - [`dm_ioctl`]: `struct dm_ioctl` and the payload of each command, as the kernel defines them.
 //! - [`frame`]: how such a transaction, or a JSON one, travels over a Unix stream socket.
 //! - [`json`]: requests that the kernel's interface has no word for.
@@ -15,6 +16,7 @@
 
 pub mod client;
 pub mod concise;
+pub mod crash;
 pub mod dm_ioctl;
 pub mod frame;
 pub mod json;
