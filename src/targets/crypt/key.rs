@@ -48,12 +48,15 @@ pub fn size(word: &str) -> Option<usize> {
     }
 }
 
+/// The bytes of a key that is kept in a keyring.
+pub type Fetched = Option<Hidden<[u8]>>;
+
 impl Key {
     /// The key that `word` says, and its bytes, which for one in a keyring are fetched from there.
     ///
     /// # Errors
     /// EINVAL where the word is malformed, the keyring's errno where the key cannot be had.
-    pub fn read(word: &str) -> Result<(Key, Option<Hidden<[u8]>>), BadKey> {
+    pub fn read(word: &str) -> Result<(Key, Fetched), BadKey> {
         let size =
             size(word).ok_or_else(|| BadKey::invalid("a size in bytes after the first colon"))?;
         match word.strip_prefix(':') {

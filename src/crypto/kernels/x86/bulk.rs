@@ -4,6 +4,8 @@
 //! vector's width of each at a time: units of 4096 bytes lie in the same places of the first-level cache, and would
 //! push each other out block by block.
 #![allow(unsafe_code)]
+// The vectors of one step are the same places of several arrays; iterators over all of them would hide that.
+#![allow(clippy::needless_range_loop)]
 
 use std::arch::x86_64::{__m128i, __m256i, __m512i, _MM_HINT_T0, _mm_prefetch};
 

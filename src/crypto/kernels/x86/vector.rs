@@ -1,5 +1,7 @@
 //! Vectors of one, two and four blocks of 16 bytes, and what the modes do with them.
 #![allow(unsafe_code)]
+// Half a hundred instructions, each of which says by its name where it comes from.
+#![allow(clippy::wildcard_imports)]
 
 use std::arch::x86_64::*;
 
