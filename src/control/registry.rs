@@ -5,6 +5,7 @@
 //! change. Tables are dropped outside of it, because a table that goes closes the devices it held.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
+use std::time::Duration;
 
 use super::Refusal;
 use super::state::{AttachedRecord, DeviceRecord};
@@ -46,6 +47,10 @@ pub struct Registry {
     /// Itself, for its devices.
     me: Weak<Registry>,
 }
+
+/// How often, and with what pauses, who still seems to have a device open is looked for before it is refused to go.
+const LOOKS: usize = 10;
+const BETWEEN_LOOKS: Duration = Duration::from_millis(1);
 
 /// What lies around the registry and has to keep up with it: the mount and its loop devices.
 pub trait Surroundings: Send + Sync {
@@ -394,6 +399,13 @@ impl Registry {
         {
             surroundings.let_go(device);
             self.settle(device);
+            // The thread that was told of a close may not have come to it yet.
+            let mut looks = 1;
+            while looks < LOOKS && device.openers().count().0 > 0 {
+                std::thread::sleep(BETWEEN_LOOKS);
+                self.settle(device);
+                looks += 1;
+            }
         }
         match device.openers().remove(deferred) {
             Removal::Go => {
