@@ -173,7 +173,12 @@ pub fn reserve(wanted: Option<u32>) -> Result<Reserved, BackingError> {
                 }));
             }
             Ok(_) => {}
-            Err(error) if Errno::from_io_error(&error) == Some(Errno::BUSY) => {}
+            // Somebody else has it, or has taken it away meanwhile.
+            Err(error)
+                if matches!(
+                    Errno::from_io_error(&error),
+                    Some(Errno::BUSY | Errno::NXIO | Errno::NODEV | Errno::NOENT)
+                ) => {}
             Err(error) => return Err(refusal(&error, &path, "cannot be opened")),
         }
     }

@@ -70,7 +70,7 @@ impl Nodes {
     /// Attaches a new device's loop device.
     ///
     /// # Errors
-    /// EAGAIN where another process was faster to take it; the loop driver's.
+    /// EAGAIN where another process was faster to take it, or took it away; the loop driver's.
     pub fn appear(&self, device: &Device, reserved: Reserved) -> Result<(), Refusal> {
         let path = self.attach(device, reserved)?;
         let node = Node {
@@ -95,7 +95,7 @@ impl Nodes {
         let path = reserved.release();
         let attached = self_serving(move || attach_to(&path, &file, &options).map(|()| path));
         attached.map_err(|error| match error.errno {
-            Errno::BUSY => Refusal::errno(Errno::AGAIN),
+            Errno::BUSY | Errno::NXIO | Errno::NODEV | Errno::NOENT => Refusal::errno(Errno::AGAIN),
             _ => refuse(error),
         })
     }
