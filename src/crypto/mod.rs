@@ -2,7 +2,7 @@
 //!
 //! [`SectorCipher`] is what a device uses: a cipher string of dm-crypt (`aes-xts-plain64`, `aes-cbc-essiv:sha256`,
 //! `capi:adiantum(xchacha12,aes)-plain64`), a key and the size of a sector. A string alone, before there is a key, is
-//! a [`CipherSpec`]. [`Hash`] is a hash by name.
+//! a [`CipherSpec`]. [`struct@Hash`] is a hash by name.
 //!
 //! ```text
 //! spec        cipher strings

@@ -73,7 +73,7 @@ pub struct Made {
 /// How long the header's device must be for `format`, bytes, before it can be made.
 ///
 /// # Errors
-/// As [`format`].
+/// As [`format()`].
 pub fn needed_bytes(format: &Format) -> Result<u64, Refused> {
     match format.version {
         Version::One => Ok(layout_1(format)?.end().to_bytes().0),

@@ -1,6 +1,6 @@
 //! LUKS2 (LUKS2 On-Disk Format Specification 1.1): two copies of a binary [`Header`] and a JSON area, then key slots.
 //!
-//! [`read`] takes one copy apart and checks all of it: what it returns can be worked with. [`write`] is its other
+//! [`read`] takes one copy apart and checks all of it: what it returns can be worked with. [`write()`] is its other
 //! direction. Which copy counts is for whoever reads both to decide, by [`Header::sequence`].
 
 mod header;
