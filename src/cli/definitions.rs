@@ -663,6 +663,7 @@ pub const VERBS: &[VerbDef] = &[
             "next-flush",
             "next-fua",
             "ignore-flushes",
+            "atomic",
             "readonly",
         ],
         "Show every state that a power cut could have left of a logged device, or check each",

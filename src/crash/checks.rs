@@ -19,6 +19,7 @@ use crate::control::protocol::crash::CrashOptions;
 use crate::sync::{Arc, AtomicBool, AtomicUsize, Mutex, Ordering};
 use crate::target::Access;
 use crate::terminal::{Look, Progress};
+use crate::unit::{Bytes, Sectors};
 
 /// What a command printed is told up to here, bytes.
 const MOST_TOLD: usize = 4096;
@@ -41,6 +42,7 @@ pub fn crash_states(options: CrashOptions, out: &mut dyn Write) -> Result<(), St
         },
         seed: options.seed,
         ignore_flushes: options.ignore_flushes,
+        atomic: atomic(&options, &log)?,
     };
     let mut states = all(&log.entries, range.clone(), choice);
     if let Some(name) = &options.state {
@@ -83,6 +85,18 @@ pub fn crash_states(options: CrashOptions, out: &mut dyn Write) -> Result<(), St
             };
             checks.run(&span, out)
         }
+    }
+}
+
+/// What is never torn, as the options or else the log's sectors say.
+fn atomic(options: &CrashOptions, log: &Log) -> Result<Sectors, String> {
+    let least = u64::from(log.superblock.sector_size);
+    let bytes = options.atomic.unwrap_or(least);
+    match bytes.is_power_of_two() && bytes >= least {
+        true => Ok(Bytes(bytes).whole_sectors()),
+        false => Err(format!(
+            "--atomic: expected a power of two of at least {least} bytes, the log's sector, found {bytes}"
+        )),
     }
 }
 
@@ -276,6 +290,9 @@ impl Checks<'_> {
         );
         if matches!(state.kept, Kept::Sample(_)) {
             command += &format!(" --samples {}", options.samples);
+        }
+        if let Some(bytes) = options.atomic {
+            command += &format!(" --atomic {bytes}");
         }
         if options.ignore_flushes {
             command += " --ignore-flushes";

@@ -6,6 +6,7 @@ use std::ops::Range;
 
 use crate::backing::{Kept, Random};
 use crate::format::log_writes::{Entry, EntryFlags};
+use crate::unit::Sectors;
 
 /// A state that a power cut could have left.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,6 +38,8 @@ pub(super) struct Choice {
     pub most: usize,
     pub seed: u64,
     pub ignore_flushes: bool,
+    /// What the disk writes as a whole or not at all, beginning at multiples of it.
+    pub atomic: Sectors,
 }
 
 /// True where `entry` is there for good once it is in the log.
@@ -105,12 +108,12 @@ fn thin_out(states: Vec<StateSpec>, choice: Choice) -> Vec<StateSpec> {
 pub(super) enum Part {
     Nothing,
     Whole,
-    /// Some sectors, as this seed decides.
+    /// Some of what is written as a whole, as this seed decides.
     Torn(u64),
 }
 
 impl Part {
-    /// Whether the sector `index` of the entry is there.
+    /// Whether the stretch `index` of the disk is there of what is written as a whole.
     pub fn has(self, index: u64) -> bool {
         match self {
             Part::Nothing => false,

@@ -117,6 +117,8 @@ pub(super) struct CrashState {
     spec: StateSpec,
     /// Of the entries from the epoch to the cut.
     parts: Vec<Part>,
+    /// Sectors that are written as a whole.
+    atomic: u64,
     /// Blocks that were written to; a leaf in the lock order.
     written: Mutex<HashMap<u64, Box<[u8]>>>,
 }
@@ -128,6 +130,7 @@ impl CrashState {
             history,
             spec,
             parts,
+            atomic: choice.atomic.0.max(1),
             written: Mutex::default(),
         }
     }
@@ -157,12 +160,10 @@ impl CrashState {
                     self.parts.get(index).copied().unwrap_or(Part::Nothing)
                 });
             let first = self.history.log.range(entry).0.0;
-            let block = u64::from(self.history.log.superblock.sector_size) / SECTOR_SIZE;
             if let Part::Torn(_) = part {
-                // Sectors of the log stay whole.
-                len = len.min(block - (at - first) % block);
+                len = len.min(self.atomic - at % self.atomic);
             }
-            if part.has((at - first) / block) {
+            if part.has(at / self.atomic) {
                 let source = match entry.header.flags.has(EntryFlags::DISCARD) {
                     true => Source::Zeroes,
                     false => Source::Log(entry.data_at.0 + (at - first) * SECTOR_SIZE),

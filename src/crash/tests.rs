@@ -100,6 +100,7 @@ fn choice(samples: usize) -> Choice {
         most: usize::MAX,
         seed: 3,
         ignore_flushes: false,
+        atomic: Sectors(1),
     }
 }
 
@@ -182,6 +183,33 @@ fn samples_are_every_mixture_and_the_same_again() {
     let few = shown(&folder, choice(2));
     let many = shown(&folder, choice(9));
     assert!(few.iter().all(|state| many.contains(state)));
+}
+
+#[test]
+fn what_the_disk_writes_as_a_whole_is_not_torn() {
+    let folder = Made::new().plain(2, &[1; 10]).store();
+    let atomic = Sectors(4);
+    let states = shown(
+        &folder,
+        Choice {
+            atomic,
+            ..choice(50)
+        },
+    );
+    for (spec, disk) in &states {
+        for whole in disk[4..12].chunks(4) {
+            assert!(
+                whole.iter().all(|byte| *byte == whole[0]),
+                "{spec}: {disk:?}"
+            );
+        }
+        assert_eq!(disk[2], disk[3], "{spec}");
+    }
+    assert!(
+        states
+            .iter()
+            .any(|(_, disk)| disk[3] != disk[4] && disk[2] != 7)
+    );
 }
 
 #[test]

@@ -53,7 +53,8 @@ impl Logged {
     fn crash_states(&self, check: &str, options: &[&str]) -> Said {
         let states = std::env::var("DMFS_CRASH_STATES").unwrap_or(STATES.to_string());
         let mut words = vec!["crash-states", word(&self.base), word(&self.log)];
-        words.extend(["--check", check, "--states", &states]);
+        // ext4 counts on its superblock being written as a whole.
+        words.extend(["--atomic", "4096", "--check", check, "--states", &states]);
         words.extend(options);
         self.mount.dmfs(&words)
     }
@@ -263,6 +264,19 @@ fn what_is_wrong_is_told_and_nothing_is_left_mounted() {
     let said = refused(&["crash-states", word(&log), word(&log), word(&at)]);
     assert!(said.contains("superblock: magic: expected"), "{said}");
     assert!(!at.exists());
+    let said = refused(&[
+        "crash-states",
+        word(&log),
+        word(&log),
+        "--atomic",
+        "x",
+        "--check",
+        "true",
+    ]);
+    assert!(
+        said.contains("option --atomic: expected a number"),
+        "{said}"
+    );
     let said = refused(&["log-writes", "list", "/nowhere"]);
     assert!(said.contains("/nowhere: No such file"), "{said}");
     let said = refused(&["log-writes", "show", word(&log)]);

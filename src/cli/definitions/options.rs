@@ -204,6 +204,12 @@ pub const OPTIONS: &[OptionDef] = &[
     flag("yes", &['y'], "answer yes to every question"),
     own(flag("allow-other", &[], "let other users use the mount")),
     own(value(
+        "atomic",
+        &[],
+        "BYTES",
+        "the disk writes so much as a whole or not at all",
+    )),
+    own(value(
         "check",
         &[],
         "COMMAND",

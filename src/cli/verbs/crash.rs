@@ -84,6 +84,7 @@ pub fn crash_states(session: &mut Session<'_>, words: &[String]) -> Outcome {
         state: options.state.clone(),
         span: span(session),
         ignore_flushes: options.ignore_flushes,
+        atomic: options.atomic.map(u64::from),
         readonly: options.readonly,
     };
     let work = session.daemon.crash_states;

@@ -88,6 +88,8 @@ pub struct CrashOptions {
     pub span: Span,
     /// Flushes and durable writes promise nothing.
     pub ignore_flushes: bool,
+    /// Bytes that the disk writes as a whole or not at all; a sector of the log if none.
+    pub atomic: Option<u64>,
     /// The states cannot be written to.
     pub readonly: bool,
 }
