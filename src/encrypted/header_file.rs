@@ -4,7 +4,7 @@
 
 use std::fs::{self, File};
 use std::os::fd::AsFd;
-use std::os::unix::fs::{FileExt, FileTypeExt, MetadataExt};
+use std::os::unix::fs::{FileExt, FileTypeExt, MetadataExt, OpenOptionsExt};
 use std::path::Path;
 
 use rustix::fs::{FlockOperation, flock, ioctl_blkpbszget, ioctl_blksszget};
@@ -20,6 +20,8 @@ pub struct HeaderFile {
     sectors: Sectors,
     limits: Limits,
     is_writable: bool,
+    /// Keeps others from a block device.
+    _claim: Option<File>,
 }
 
 impl HeaderFile {
@@ -70,7 +72,35 @@ impl HeaderFile {
                 ..Limits::default()
             },
             is_writable,
+            _claim: None,
         })
+    }
+
+    /// Opens `path` to change all of it, as the only one who uses it.
+    ///
+    /// # Errors
+    /// A path that cannot be opened; somebody who uses it.
+    pub fn open_alone(path: &Path) -> Result<HeaderFile, Refused> {
+        let mut opened = HeaderFile::open(path, true)?;
+        let busy = || {
+            let shown = path.display();
+            Refused::new(
+                Kind::Busy,
+                format!("Device {shown} is in use: close what lies on it first."),
+            )
+        };
+        if !opened.is_file() {
+            let claim = File::options()
+                .read(true)
+                .custom_flags(libc::O_EXCL)
+                .open(path);
+            opened._claim = Some(claim.map_err(|_| busy())?);
+        }
+        match flock(&opened.file, FlockOperation::NonBlockingLockExclusive) {
+            Err(Errno::AGAIN) => Err(busy()),
+            // A file system without locks keeps nobody out.
+            _ => Ok(opened),
+        }
     }
 
     /// Makes a file longer.

@@ -19,12 +19,14 @@ mod model;
 mod mounts;
 mod multipath;
 mod people;
+mod reencrypt;
 mod rights;
 mod speed;
 mod statistics;
 #[path = "../support/mod.rs"]
 mod support;
 mod survival;
+mod tcrypt;
 mod transport;
 mod unmodified;
 mod volumes;

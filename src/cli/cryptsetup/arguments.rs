@@ -6,7 +6,7 @@ use std::str::FromStr;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{Arg, ArgAction, ArgMatches, Command};
 
-use super::definitions::{OPTIONS, OptionDef, Takes};
+use super::options::{OPTIONS, OptionDef, Takes};
 use crate::encrypted::Refused;
 
 /// A command line, taken apart.

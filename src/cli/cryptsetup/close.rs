@@ -15,9 +15,15 @@ pub fn close(context: &mut Context<'_, '_>) -> Done {
     let name = context.word(0);
     let active = context.active(&name)?;
     // What lies between the volume and its data goes with it.
-    let parts = super::volume::own_parts(&active, &name);
+    let mut below = super::volume::own_part(&active, &name);
     remove(context, &name)?;
-    for part in parts {
+    while let Some(part) = below {
+        // Or it was the data's own file that is called so.
+        if !context.is_active(&part)? {
+            break;
+        }
+        let active = context.active(&part)?;
+        below = super::volume::own_part(&active, &name);
         remove(context, &part)?;
     }
     Ok(())

@@ -1,5 +1,7 @@
 //! `luksDump`.
 
+use zeroize::Zeroizing;
+
 use super::passphrase::write_volume_key;
 use super::{Context, Done};
 use crate::encrypted::luks::{json_text, text};
@@ -7,9 +9,6 @@ use crate::encrypted::{Refused, hex};
 
 /// `luksDump DEVICE`
 pub fn luks_dump(context: &mut Context<'_, '_>) -> Done {
-    if context.kind.as_deref() == Some("tcrypt") {
-        return super::tcrypt::dump(context);
-    }
     let mut header = context.header(false)?;
     if context.arguments.flag("dump-json-metadata") || context.arguments.flag("json") {
         let json = json_text(&header.luks)?;
@@ -56,15 +55,7 @@ fn volume_key(
     let (name, mode) = cipher.split_once('-').unwrap_or((&cipher, ""));
     let bits = 8 * unlocked.key.len();
     let path = &header.path;
-    let key = hex(&unlocked.key);
-    let mut bytes = zeroize::Zeroizing::new(String::with_capacity(4 * unlocked.key.len()));
-    for (index, pair) in key.as_bytes().chunks(2).enumerate() {
-        if index > 0 && index % 16 == 0 {
-            bytes.push_str("\n\t\t");
-        }
-        bytes.extend(pair.iter().map(|digit| char::from(*digit)));
-        bytes.push(' ');
-    }
+    let bytes = key_lines(&unlocked.key);
     let head = match unbound {
         true => {
             format!("LUKS unbound key information for {path}\nKey bits:\t{bits}\nUnbound Key:\t")
@@ -84,4 +75,18 @@ fn volume_key(
     context.print(&head)?;
     context.print(&bytes)?;
     context.print("\n")
+}
+
+/// A key as dumps show it, sixteen bytes on a line.
+pub fn key_lines(key: &[u8]) -> Zeroizing<String> {
+    let digits = hex(key);
+    let mut lines = Zeroizing::new(String::with_capacity(4 * key.len()));
+    for (index, pair) in digits.as_bytes().chunks(2).enumerate() {
+        if index > 0 && index % 16 == 0 {
+            lines.push_str("\n\t\t");
+        }
+        lines.extend(pair.iter().map(|digit| char::from(*digit)));
+        lines.push(' ');
+    }
+    lines
 }

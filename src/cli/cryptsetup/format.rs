@@ -184,7 +184,7 @@ impl Context<'_, '_> {
     }
 
     /// The volume that the options ask for.
-    fn wanted(&self, version: Version, is_detached: bool, data: &HeaderFile) -> Done<Format> {
+    pub fn wanted(&self, version: Version, is_detached: bool, data: &HeaderFile) -> Done<Format> {
         let arguments = &self.arguments;
         let luks2 = [
             "label",

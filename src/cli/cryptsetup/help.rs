@@ -1,14 +1,14 @@
 //! Help: the actions, and the options that go with one.
 
 use super::Called;
+use super::actions::{ACTIONS, ActionDef, goes_with};
 use super::arguments::grammar;
-use super::definitions::{ACTIONS, ActionDef, goes_with};
 
 /// Whether `dmfs VERB` has the action.
 pub fn belongs(verb: &str, action: &ActionDef) -> bool {
     match verb {
-        "luks" => true,
-        "tcrypt" => matches!(action.name, "open" | "close" | "status" | "luksDump"),
+        "luks" => action.name != "tcryptDump",
+        "tcrypt" => matches!(action.name, "open" | "close" | "status" | "tcryptDump"),
         _ => matches!(action.name, "open" | "close" | "status" | "resize"),
     }
 }

@@ -4,18 +4,20 @@
 //! process; the daemon gets a table over its socket, which only its owner can open. Keys and passphrases come from
 //! prompts and files, never from the command line.
 
+mod actions;
 mod arguments;
 mod close;
 mod config;
-mod definitions;
 mod device;
 mod dump;
 mod format;
 mod header;
 mod help;
 mod open;
+mod options;
 mod passphrase;
 mod plain;
+mod reencrypt;
 mod slots;
 mod tcrypt;
 mod tokens;
@@ -24,8 +26,8 @@ mod volume;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
+use actions::{ACTIONS, ALIASES, ActionDef, goes_with};
 use arguments::Arguments;
-use definitions::{ACTIONS, ALIASES, ActionDef, goes_with};
 
 use super::Daemon;
 use super::arguments::{Options, Style};
@@ -178,6 +180,9 @@ fn act(called: Called, mut arguments: Arguments, session: &mut Session<'_>) -> D
         )));
     }
     let kind = arguments.text("type").or(kind).map(str::to_owned);
+    if arguments.texts("key-file").count() > 1 && kind.as_deref() != Some("tcrypt") {
+        return Err(Refused::invalid("Only one --key-file argument is allowed."));
+    }
     let mut context = Context {
         session,
         arguments,

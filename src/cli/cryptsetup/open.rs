@@ -2,7 +2,8 @@
 
 use super::device::{Rows, device_uuid, table_word};
 use super::passphrase::read_volume_key;
-use super::{Context, Done, plain, tcrypt};
+use super::{Context, Done, plain, reencrypt, tcrypt};
+use crate::encrypted::luks::reencrypt::Reencryption;
 use crate::encrypted::luks::{Health, Luks, SlotState, Unlocked};
 use crate::encrypted::{HeaderFile, Kind, Refused, Secret};
 
@@ -176,6 +177,11 @@ fn open_luks(context: &mut Context<'_, '_>) -> Done {
     }
     let mut header = context.header(persistent)?;
     if !test_only {
+        if let Luks::Two(luks) = &header.luks
+            && let Some(under_way) = Reencryption::of(luks)?
+        {
+            return reencrypt::open(context, header, &under_way);
+        }
         header.luks.check_requirements()?;
     }
     if context.arguments.flag("token-only") || context.arguments.text("token-id").is_some() {

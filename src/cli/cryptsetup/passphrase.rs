@@ -49,15 +49,6 @@ impl Context<'_, '_> {
         self.typed(prompt, false)
     }
 
-    /// Asks for a passphrase until `try_it` takes one, whatever key files there are.
-    pub fn until_typed_right<T>(
-        &mut self,
-        prompt: &str,
-        try_it: impl FnMut(&mut Self, &Secret) -> Done<T>,
-    ) -> Done<T> {
-        self.until(&Source::default(), prompt, try_it)
-    }
-
     fn typed(&mut self, prompt: &str, twice: bool) -> Done<Secret> {
         if !isatty(stdin()) {
             return read_line();
@@ -101,7 +92,8 @@ impl Context<'_, '_> {
         self.until(&source, prompt, try_it)
     }
 
-    fn until<T>(
+    /// Takes passphrases from `source` until `try_it` takes one.
+    pub fn until<T>(
         &mut self,
         source: &Source,
         prompt: &str,

@@ -9,29 +9,15 @@ use crate::control::protocol::dm_ioctl::payload::message;
 use crate::encrypted::{HeaderFile, Kind, Refused, hex};
 use crate::unit::{Bytes, Sectors};
 
-/// Devices that were made along with the volume `name`, from the top: `NAME_1`, `NAME_2`.
-pub fn own_parts(active: &Active, name: &str) -> Vec<String> {
+/// The device that was made along with the volume `name`, and lies right below `active`: `NAME_1` or `NAME_2`.
+pub fn own_part(active: &Active, name: &str) -> Option<String> {
     if !active.answer.header.uuid.starts_with("CRYPT-TCRYPT-") {
-        return Vec::new();
+        return None;
     }
-    let Some(row) = active.rows.0.first() else {
-        return Vec::new();
-    };
-    let below = split_escaped(&row.params)
-        .get(3)
-        .cloned()
-        .unwrap_or_default();
-    let first = below.rsplit('/').next().unwrap_or_default();
-    let mut parts = Vec::new();
-    if let Some(number) = first
-        .strip_prefix(name)
-        .and_then(|rest| rest.strip_prefix('_'))
-        && let Ok(number) = number.parse::<u32>()
-        && (1..=2).contains(&number)
-    {
-        parts.extend((number..=2).map(|part| format!("{name}_{part}")));
-    }
-    parts
+    let words = split_escaped(&active.rows.0.first()?.params);
+    let below = words.get(3)?.rsplit('/').next()?;
+    let number = below.strip_prefix(name)?.strip_prefix('_')?;
+    matches!(number, "1" | "2").then(|| below.to_owned())
 }
 
 /// `resize NAME`

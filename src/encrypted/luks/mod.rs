@@ -4,6 +4,7 @@ mod convert;
 mod dump;
 mod format;
 mod one;
+pub mod reencrypt;
 mod store;
 mod two;
 
@@ -19,8 +20,8 @@ use super::bytes::{flush, read_bytes, wipe};
 use super::secret::Secret;
 use super::{CryptRow, Kind, Refused};
 use crate::format::luks1::{self, HEADER_BYTES, Luks1, MAGIC};
-use crate::format::luks2::Luks2;
-pub use crate::format::luks2::{Id, MAX_TOKENS, Token};
+
+pub use crate::format::luks2::{Id, Luks2, MAX_TOKENS, Token};
 use crate::io::BlockDev;
 use crate::unit::{Bytes, Sector, Sectors};
 
@@ -478,6 +479,16 @@ fn rows_of_2(
     options: &[String],
 ) -> Result<Vec<CryptRow>, Refused> {
     two::check_requirements(luks)?;
+    rows_of_segments(luks, data, &|_| key.clone(), options)
+}
+
+/// The rows of all live segments, each with the key that `key_of` gives.
+fn rows_of_segments(
+    luks: &Luks2,
+    data: Sectors,
+    key_of: &dyn Fn(Id) -> Secret,
+    options: &[String],
+) -> Result<Vec<CryptRow>, Refused> {
     let mut rows = Vec::new();
     let mut start = Sector(0);
     for (id, segment) in luks.metadata.live_segments() {
@@ -511,7 +522,7 @@ fn rows_of_2(
             options.push(format!("sector_size:{sector_size}"));
         }
         let (cipher, key) = match segment.kind.as_str() {
-            "crypt" => (segment.encryption.clone(), key.clone()),
+            "crypt" => (segment.encryption.clone(), key_of(id)),
             "linear" => (None, Secret::default()),
             other => {
                 return Err(Refused::invalid(format!(
