@@ -48,10 +48,6 @@ pub struct Registry {
     me: Weak<Registry>,
 }
 
-/// How often, and with what pauses, who still seems to have a device open is looked for before it is refused to go.
-const LOOKS: usize = 10;
-const BETWEEN_LOOKS: Duration = Duration::from_millis(1);
-
 /// What lies around the registry and has to keep up with it: the mount and its loop devices.
 pub trait Surroundings: Send + Sync {
     /// The set of devices has changed so. Called without any lock held.
@@ -399,12 +395,12 @@ impl Registry {
         {
             surroundings.let_go(device);
             self.settle(device);
-            // The thread that was told of a close may not have come to it yet.
-            let mut looks = 1;
-            while looks < LOOKS && device.openers().count().0 > 0 {
-                std::thread::sleep(BETWEEN_LOOKS);
-                self.settle(device);
-                looks += 1;
+            // The thread that was told of a close may not have come to it yet: some milliseconds are for it.
+            for _ in 0..9 {
+                if device.openers().count().0 > 0 {
+                    std::thread::sleep(Duration::from_millis(1));
+                    self.settle(device);
+                }
             }
         }
         match device.openers().remove(deferred) {

@@ -270,7 +270,7 @@ impl Region {
             ..
         } = &self.settings;
         let (start, len, step) = (self.range.start, self.len(), self.step);
-        let aux = self.aux.read();
+        let aux = &*self.aux.read();
         let mut line = format!("{}: {start}+{len} {step} {program} {aux}", self.id);
         if *precise {
             line.push_str(" precise_timestamps");
