@@ -345,7 +345,7 @@ fn what_is_wrong_is_told_in_one_line() {
         (
             "tcrypt open --test-passphrase --disable-veracrypt blank <one",
             2,
-            "Device is not a valid TCRYPT device",
+            "No device header detected with this passphrase.",
         ),
     ] {
         let found = dmfs(&mount, line);

@@ -372,6 +372,8 @@ fn who_waits_for_an_event_holds_up_nobody() {
         kill -KILL $waits; wait $waits
         # Waits for one that comes.
         dmsetup wait a 0 & waits=$!
+        # It looks the name up first, which the rename must not forestall.
+        sleep 2
         dmsetup rename a b; dmsetup rename b a
         wait $waits; echo waited $?
         # A signal that is caught interrupts.
