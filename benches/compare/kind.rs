@@ -34,6 +34,19 @@ pub enum Device {
     Crypt,
     /// One linear row over all of the file, which the kernel goes to by itself.
     Passthrough,
+    /// One row of another target that has nothing to do but pass requests on.
+    Idle(Idle),
+    /// As `Linear`, with statistics of the whole device kept.
+    Counted,
+}
+
+/// A row for a target at rest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Idle {
+    /// The column's name.
+    pub name: &'static str,
+    /// Target and arguments; `FILE` stands for the backing file, of which 2048 sectors are left out where that can be said.
+    pub row: &'static str,
 }
 
 /// One way to serve the backing file as a file.
@@ -80,7 +93,23 @@ pub const KINDS: &[Kind] = &[
     Kind::Dmfs(Device::Crypt, RING),
     Kind::Qemu,
     Kind::Nbd,
+    idle("delay-0", "delay FILE 2048 0"),
+    idle("flakey", "flakey FILE 2048 1000000 1"),
+    idle("dust", "dust FILE 2048 4096"),
+    idle("switch", "switch 2 128 0 FILE 2048 FILE 2048"),
+    idle("ebs", "ebs FILE 2048 8"),
+    idle("multipath", "multipath 0 0 1 1 round-robin 0 1 1 FILE 1000"),
+    // Its log takes no writes for long: only reads say something.
+    idle("log-writes", "log-writes FILE mem:16M"),
+    COUNTED,
 ];
+
+/// With statistics.
+pub const COUNTED: Kind = Kind::Dmfs(Device::Counted, CLASSIC);
+
+const fn idle(name: &'static str, row: &'static str) -> Kind {
+    Kind::Dmfs(Device::Idle(Idle { name, row }), CLASSIC)
+}
 
 impl Kind {
     /// The column's name.
@@ -96,6 +125,8 @@ impl Kind {
             Kind::Dmfs(Device::Crypt, Transport::Classic) => "crypt",
             Kind::Dmfs(Device::Crypt, Transport::Ring) => "crypt-uring",
             Kind::Dmfs(Device::Passthrough, _) => "passthrough",
+            Kind::Dmfs(Device::Idle(idle), _) => idle.name,
+            Kind::Dmfs(Device::Counted, _) => "counted",
             Kind::Dmfs(Device::Linear, Transport::Ring) => "linear-uring",
             Kind::Dmfs(Device::Striped, Transport::Ring) => "striped-uring",
             Kind::Dmfs(Device::Stack, Transport::Ring) => "stack-10-uring",
@@ -103,6 +134,11 @@ impl Kind {
             Kind::Qemu => "qemu-storage-daemon",
             Kind::Nbd => "nbdfuse",
         }
+    }
+
+    /// True for what is measured only where it is asked for.
+    pub fn is_rare(self) -> bool {
+        matches!(self, Kind::Dmfs(Device::Idle(_) | Device::Counted, _))
     }
 
     /// The programs that have to be installed.

@@ -86,7 +86,11 @@ impl Options {
     /// A sentence that names the option and what it expects.
     pub fn parse(words: &[String]) -> Result<Options, String> {
         let mut options = Options {
-            kinds: KINDS.to_vec(),
+            kinds: KINDS
+                .iter()
+                .copied()
+                .filter(|kind| !kind.is_rare())
+                .collect(),
             workloads: WORKLOADS.to_vec(),
             layers: LAYERS.to_vec(),
             dir: PathBuf::from("/dev/shm"),

@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use rustix::mount::{UnmountFlags, unmount};
 use rustix::process::{Pid, Signal, geteuid, kill_process};
 
-use crate::kind::{Device, Kind, Transport};
+use crate::kind::{COUNTED, Device, Kind, Transport};
 use crate::plain_fuser::FILE_NAME;
 use crate::process::{bind_process, cpu_seconds, memory_mib};
 
@@ -107,6 +107,12 @@ pub fn start(kinds: &[Kind], setup: &Setup) -> Result<Vec<Server>, String> {
             running,
         };
         server.wait_until_shown(&folder)?;
+        if let (COUNTED, Some(running)) = (kind, &server.running) {
+            running.tell(
+                setup,
+                &["message", kind.name(), "0", "@stats_create", "-", "/1"],
+            )?;
+        }
         up.push(server);
     }
     Ok(up)
@@ -251,6 +257,17 @@ impl Running {
         Ok(running)
     }
 
+    /// Has the dmfs that serves the mount carry out a command.
+    fn tell(&self, setup: &Setup, words: &[&str]) -> Result<(), String> {
+        let mut command = Command::new(&setup.dmfs);
+        command.arg("--mount").arg(&self.mounted).args(words);
+        let done = command.output().map_err(|error| error.to_string())?;
+        match done.status.success() {
+            true => Ok(()),
+            false => Err(String::from_utf8_lossy(&done.stderr).into_owned()),
+        }
+    }
+
     fn add(&mut self, mut command: Command, folder: &Path) -> Result<(), String> {
         let log = fs::File::options()
             .create(true)
@@ -362,7 +379,9 @@ fn name_of(device: Device) -> &'static str {
 
 fn bytes_of(device: Device, backing: u64) -> u64 {
     match device {
-        Device::Linear | Device::Stack | Device::Crypt => backing - OFFSET,
+        Device::Linear | Device::Stack | Device::Crypt | Device::Idle(_) | Device::Counted => {
+            backing - OFFSET
+        }
         Device::Striped | Device::Passthrough => backing,
         Device::Rows => ROWS * ROW_BYTES,
     }
@@ -386,7 +405,13 @@ fn devices(kinds: &[Kind], setup: &Setup) -> String {
             continue;
         };
         match what {
-            Device::Linear => device(name_of(what), "", &linear(&file, OFFSET)),
+            Device::Linear | Device::Counted => {
+                device(name_of(what), "", &linear(&file, OFFSET));
+            }
+            Device::Idle(idle) => {
+                let row = idle.row.replace("FILE", &file);
+                device(name_of(what), "", &format!("0 {sectors} {row}\n"));
+            }
             Device::Striped => {
                 let half = all / 2;
                 let table = format!("0 {all} striped 2 {CHUNK} {file} 0 {file} {half}\n");

@@ -6,7 +6,7 @@
 
 use std::time::Duration;
 
-use crate::io::{Counters, InFlight, Inside, IoError, OpKind, Opening, Pass, nanoseconds_now};
+use crate::io::{Counters, InFlight, Inside, IoError, OpKind, Opening, Pass};
 use crate::unit::Sectors;
 
 /// The gate of one device. Starts open. Closing does not nest: the device's state machine decides who closes
@@ -66,6 +66,12 @@ impl Gate {
         self.0.is_empty()
     }
 
+    /// True where nobody was inside at some moment since this was called. Whoever has come in after that moment sees
+    /// what the caller wrote before.
+    pub fn was_empty(&self) -> bool {
+        self.0.was_empty()
+    }
+
     /// Opens the gate and lets in everybody who waits.
     pub fn open(&self) {
         self.0.open();
@@ -103,14 +109,9 @@ impl Gate {
         self.0.look(time);
     }
 
-    /// Measures how long requests take, until told otherwise.
-    pub fn look_always(&self, always: bool) {
-        self.0.look_always(always);
-    }
-
-    /// The present moment, as requests are measured.
-    pub fn now() -> u64 {
-        nanoseconds_now()
+    /// From now on each request is told whether somebody counts it ([`Inside::is_counted`]).
+    pub fn count(&self, is_counted: bool) {
+        self.0.count(is_counted);
     }
 
     /// What has passed the gate, and what is inside.

@@ -28,7 +28,7 @@ use std::time::Duration;
 use bypass::Bypasses;
 use cache::PolicyCell;
 use gate::Gate;
-use live::LiveTable;
+use live::Live;
 use openers::Openers;
 use passing::Passing;
 use stats::Stats;
@@ -53,7 +53,7 @@ pub struct Device {
     waits: AtomicBool,
     /// Around the gates from here on down, once a request has gone through them.
     shortcut: OnceLock<Arc<Shortcut>>,
-    active: LiveTable,
+    active: Live<Table>,
     gate: Gate,
     /// Where shortcuts pass, this device's and those of devices above.
     waypoint: Arc<Waypoint>,
@@ -153,7 +153,7 @@ impl Device {
             logical_block_size: AtomicU32::new(Limits::default().logical_block_size),
             waits: AtomicBool::new(false),
             shortcut: OnceLock::new(),
-            active: LiveTable::empty(),
+            active: Live::empty(),
             gate: Gate::new(),
             waypoint: Arc::default(),
             stats: Stats::default(),
@@ -553,6 +553,7 @@ impl Device {
             match result {
                 Ok(()) => {
                     let only_shows = table.is_some_and(Table::only_shows);
+                    drop(counted);
                     drop(inside);
                     if only_shows {
                         self.shorten();
@@ -572,6 +573,7 @@ impl Device {
                         counted.put_off();
                         inside.put_off();
                     } else {
+                        drop(counted);
                         inside.fail();
                     }
                     return Err(error);
@@ -584,7 +586,7 @@ impl Device {
     #[inline]
     fn shorten(&self) {
         let shortcut = self.shortcut.get_or_init(Arc::default);
-        if !shortcut.is_open() {
+        if !shortcut.is_open() && !self.waypoint.is_blocked() {
             shortcut.make(self);
         }
     }
@@ -636,7 +638,7 @@ impl BlockDev for Device {
         let first = plan.n_pieces();
         let inside = self.gate.enter(kind, part.len, true);
         let inside = inside.map_err(|_closed| Unplanned)?;
-        let counted = self.stats.enter(&inside, kind, part.at, part.len);
+        let counted = self.stats.enter_planned(&inside, kind, part.at, part.len);
         let planned = match self.active.for_request(&inside) {
             Some(table) if kind.changes_data() && table.access() == Access::ReadOnly => {
                 Err(Unplanned)

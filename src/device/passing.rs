@@ -1,7 +1,7 @@
 //! A planned request on its way through a device: inside the gate until its plan has ended.
 
 use super::Device;
-use super::stats::Counted;
+use super::stats::{Counted, Regions};
 use crate::io::{IoResult, Pass, Watch};
 use crate::sync::Arc;
 
@@ -11,12 +11,12 @@ pub(super) struct Passing {
     device: Arc<Device>,
     /// Taken when it ends.
     pass: Option<Pass>,
-    counted: Option<Counted>,
+    counted: Option<Counted<Arc<Regions>>>,
 }
 
 impl Passing {
     /// Goes on for the request that came in by `device`'s gate as `pass`.
-    pub(super) fn new(device: Arc<Device>, pass: Pass, counted: Counted) -> Passing {
+    pub(super) fn new(device: Arc<Device>, pass: Pass, counted: Counted<Arc<Regions>>) -> Passing {
         Passing {
             device,
             pass: Some(pass),

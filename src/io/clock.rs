@@ -95,8 +95,8 @@ fn nanos(time: Duration) -> u64 {
     u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
 }
 
-/// The system's coarse clock: a read of memory.
-fn coarse() -> u64 {
+/// The system's coarse clock, nanoseconds: a read of memory.
+pub fn coarse() -> u64 {
     let now = clock_gettime(ClockId::MonotonicCoarse);
     let (seconds, nanos) = (now.tv_sec.unsigned_abs(), now.tv_nsec.unsigned_abs());
     seconds.saturating_mul(NANOS).saturating_add(nanos)

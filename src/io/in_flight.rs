@@ -292,9 +292,9 @@ impl InFlight {
         self.stopwatch.look(time);
     }
 
-    /// Measures how long requests take, until told otherwise.
-    pub fn look_always(&self, always: bool) {
-        self.stopwatch.look_always(always);
+    /// From now on each request is told whether somebody counts it ([`Inside::is_counted`]).
+    pub fn count(&self, is_counted: bool) {
+        self.stopwatch.count(is_counted);
     }
 
     /// What has been counted; exact where nothing is in flight.
@@ -323,6 +323,13 @@ impl InFlight {
         let finished = KINDS.map(|kind| self.sum(|cell| &cell.counts[kind as usize].finished));
         let started = KINDS.map(|kind| self.sum(|cell| &cell.counts[kind as usize].started));
         finished == started
+    }
+
+    /// As [`Self::is_empty`], open or closed: whoever comes in unseen by this sees what the caller wrote before. (Coming in
+    /// adds to `started`, then reads what it wants to use; the caller writes that, then, here, reads `started`.)
+    pub fn was_empty(&self) -> bool {
+        heavy_barrier();
+        self.is_empty()
     }
 
     /// As the calling thread's cell says.
@@ -386,10 +393,10 @@ impl InFlight {
 }
 
 impl Inside<'_> {
-    /// When it came in, if that is measured; else 0.
+    /// True where somebody counts requests.
     #[inline]
-    pub fn begun(&self) -> u64 {
-        self.begun.nanoseconds()
+    pub fn is_counted(&self) -> bool {
+        self.begun.is_counted()
     }
 
     /// Leaves as a request that failed.

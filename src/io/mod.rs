@@ -30,7 +30,7 @@ mod waiting_room;
 
 pub use aside::aside;
 pub use buffer::{Buffer, Piece, ReadBuf, WriteBuf};
-pub use clock::Clock;
+pub use clock::{Clock, coarse as coarse_nanoseconds_now};
 pub use counters::{Counters, Tally};
 pub use dev_ref::{DevRef, DeviceNumber, OpenDevice};
 pub use disk_queue::{DiskQueue, Done, OwnRing};

@@ -1,7 +1,8 @@
 //! How long requests take, measured only while somebody looks: a request that nobody looks at reads no clock.
 //!
 //! Who looks says for how long, and asks again before that is over; nobody has to say that they have gone. Who counts
-//! requests has the watch run always, and says so when they have gone.
+//! requests by themselves has the watch tell each that it is counted, which costs no reading of a clock, and says so when
+//! they have gone.
 
 use std::time::{Duration, Instant};
 
@@ -10,9 +11,12 @@ use crate::sync::{AtomicU64, OnceLock, Ordering};
 /// The longest that one question keeps the watch going.
 const LONGEST: Duration = Duration::from_secs(3600);
 
+/// The bit, of `until` and of what a request carries, that says that somebody counts requests. Moments are even.
+const COUNTED: u64 = 1;
+
 /// The watch of one device.
 pub struct Stopwatch<const KINDS: usize> {
-    /// The moment up to which requests are measured; 0 while nobody looks, the end of time while somebody counts.
+    /// The moment up to which requests are measured, 0 while nobody looks; and [`COUNTED`].
     until: AtomicU64,
     measured: [Measured; KINDS],
 }
@@ -23,7 +27,7 @@ struct Measured {
     nanoseconds: AtomicU64,
 }
 
-/// When a request that is measured began; 0 for one that is not.
+/// When a request that is measured began, 0 for one that is not; and [`COUNTED`].
 #[derive(Clone, Copy, Debug)]
 pub struct Begun(u64);
 
@@ -37,18 +41,24 @@ pub struct Durations {
 }
 
 impl Begun {
+    /// True where somebody counts requests.
+    #[inline]
+    pub fn is_counted(self) -> bool {
+        self.0 & COUNTED != 0
+    }
+
     /// The moment; 0 where the request is not measured.
     #[inline]
-    pub fn nanoseconds(self) -> u64 {
-        self.0
+    fn nanoseconds(self) -> u64 {
+        self.0 & !COUNTED
     }
 }
 
-/// Nanoseconds since the first question of this process, never 0.
+/// Nanoseconds since shortly before the first question of this process, never 0 or 1.
 pub fn now() -> u64 {
     static START: OnceLock<Instant> = OnceLock::new();
     let elapsed = START.get_or_init(Instant::now).elapsed().as_nanos();
-    u64::try_from(elapsed).unwrap_or(u64::MAX - 1) + 1
+    u64::try_from(elapsed).unwrap_or(u64::MAX - 2) + 2
 }
 
 impl<const KINDS: usize> Stopwatch<KINDS> {
@@ -62,44 +72,46 @@ impl<const KINDS: usize> Stopwatch<KINDS> {
 
     /// Somebody looks: measures for a while, an hour at most.
     pub fn look(&self, time: Duration) {
-        let until = now().saturating_add(time.min(LONGEST).as_nanos() as u64);
+        let until = now().saturating_add(time.min(LONGEST).as_nanos() as u64) & !COUNTED;
         // Somebody else may look for longer.
-        self.until.fetch_max(until, Ordering::Relaxed);
+        let raise = |was: u64| Some((was & !COUNTED).max(until) | was & COUNTED);
+        let _ = self
+            .until
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, raise);
     }
 
-    /// Measures until told otherwise.
-    pub fn look_always(&self, always: bool) {
-        // Who looks meanwhile, for a while, asks again.
-        let until = if always { u64::MAX } else { 0 };
-        if always || self.until.load(Ordering::Relaxed) == u64::MAX {
-            self.until.store(until, Ordering::Relaxed);
-        }
+    /// From now on each request is told whether somebody counts it.
+    pub fn count(&self, is_counted: bool) {
+        match is_counted {
+            true => self.until.fetch_or(COUNTED, Ordering::Relaxed),
+            false => self.until.fetch_and(!COUNTED, Ordering::Relaxed),
+        };
     }
 
     /// A request begins.
     #[inline]
     pub fn begin(&self) -> Begun {
         match self.until.load(Ordering::Relaxed) {
-            0 => Begun(0),
+            until if until <= COUNTED => Begun(until),
             until => self.begin_measured(until),
         }
     }
 
     #[cold]
     fn begin_measured(&self, until: u64) -> Begun {
-        let now = now();
+        let (now, counted) = (now() & !COUNTED, until & COUNTED);
         if now > until {
             // Somebody who looks just now is measured for from the next question on.
-            self.until.store(0, Ordering::Relaxed);
-            return Begun(0);
+            self.until.fetch_and(COUNTED, Ordering::Relaxed);
+            return Begun(counted);
         }
-        Begun(now)
+        Begun(now | counted)
     }
 
     /// The request has its answer.
     #[inline]
     pub fn end(&self, kind: usize, begun: Begun) {
-        if begun.0 != 0 {
+        if begun.nanoseconds() != 0 {
             self.end_measured(kind, begun);
         }
     }
@@ -107,7 +119,7 @@ impl<const KINDS: usize> Stopwatch<KINDS> {
     #[cold]
     fn end_measured(&self, kind: usize, begun: Begun) {
         if let Some(measured) = self.measured.get(kind) {
-            let took = now().saturating_sub(begun.0);
+            let took = now().saturating_sub(begun.nanoseconds());
             measured.requests.fetch_add(1, Ordering::Relaxed);
             measured.nanoseconds.fetch_add(took, Ordering::Relaxed);
         }
@@ -148,17 +160,23 @@ mod tests {
     }
 
     #[test]
-    fn who_counts_has_everything_measured() {
+    fn who_counts_is_told_without_a_clock() {
         let watch: Stopwatch<1> = Stopwatch::new();
+        watch.count(true);
+        let begun = watch.begin();
+        assert_eq!((begun.is_counted(), begun.nanoseconds()), (true, 0));
         watch.look(Duration::from_secs(9));
-        watch.look_always(false);
-        assert_ne!(watch.begin().nanoseconds(), 0);
-        watch.look_always(true);
-        watch.look(Duration::ZERO);
+        let begun = watch.begin();
+        assert!(begun.is_counted() && begun.nanoseconds() != 0);
+        watch.count(false);
+        let begun = watch.begin();
+        assert!(!begun.is_counted() && begun.nanoseconds() != 0);
+        watch.count(true);
+        watch.until.store(3, Ordering::Relaxed);
         sleep(Duration::from_millis(1));
-        assert_ne!(watch.begin().nanoseconds(), 0);
-        watch.look_always(false);
-        assert_eq!(watch.begin().nanoseconds(), 0);
+        let begun = watch.begin();
+        assert_eq!((begun.is_counted(), begun.nanoseconds()), (true, 0));
+        assert!(watch.begin().is_counted(), "who looked is forgotten alone");
     }
 
     #[test]
@@ -178,7 +196,7 @@ mod tests {
         let watch: Stopwatch<1> = Stopwatch::new();
         watch.look(Duration::from_secs(9));
         let _ = now();
-        watch.until.store(1, Ordering::Relaxed);
+        watch.until.store(2, Ordering::Relaxed);
         sleep(Duration::from_millis(1));
         watch.end(0, watch.begin());
         assert_eq!(watch.until.load(Ordering::Relaxed), 0);

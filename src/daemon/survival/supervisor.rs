@@ -6,6 +6,7 @@ use std::io::{self, Read};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -25,6 +26,8 @@ const GLANCE: Timespec = Timespec {
     tv_sec: 1,
     tv_nsec: 0,
 };
+/// A daemon that was killed and has not ended after so long is told of.
+const LONG_END: Duration = Duration::from_secs(3);
 /// The program that this process runs, whatever is at its path by now.
 const OURSELVES: &str = "/proc/self/exe";
 
@@ -78,6 +81,9 @@ struct Life {
     ready: Option<Instant>,
     bye: bool,
     upgrade: Option<OwnedFd>,
+    /// When it was first found dead without having ended, and whether that was told.
+    dead: Option<Instant>,
+    told: bool,
 }
 
 impl Supervisor {
@@ -180,6 +186,8 @@ impl Supervisor {
             ready: None,
             bye: false,
             upgrade: None,
+            dead: None,
+            told: false,
         };
         // A daemon that dies meanwhile is found out below.
         let told = self
@@ -225,9 +233,22 @@ impl Supervisor {
                 self.hear_out(life);
                 return Ok(Some(status));
             }
-            if is_stuck(life.child.id()) {
-                self.hear_out(life);
-                return Ok(None);
+            match course(life.child.id()) {
+                Course::Runs => {}
+                Course::Ends(busy_with) => {
+                    let pid = life.child.id();
+                    let since = *life.dead.get_or_insert_with(Instant::now);
+                    if since.elapsed() > LONG_END && !std::mem::replace(&mut life.told, true) {
+                        let busy_with = busy_with.join(", ");
+                        log::warn!(
+                            "the daemon (pid {pid}) was killed and does not end: {busy_with}"
+                        );
+                    }
+                }
+                Course::Stuck => {
+                    self.hear_out(life);
+                    return Ok(None);
+                }
             }
             if heard {
                 // It has hung up and is about to end.
@@ -316,10 +337,18 @@ fn explain(status: ExitStatus) -> String {
     }
 }
 
-/// Whether process `pid` was killed and cannot end: what is left of it are threads that wait for an answer from a
-/// FUSE mount, which can only be ours. A thread that is busy with anything else may still write to a device, and is
-/// waited for.
-fn is_stuck(pid: u32) -> bool {
+/// What has become of a process.
+#[derive(Debug, PartialEq, Eq)]
+enum Course {
+    Runs,
+    /// Killed, but not at its end: what is left are threads that are busy with what is told.
+    Ends(Vec<String>),
+    /// Killed, and unable to end: what is left are threads that wait for an answer from a FUSE mount, which can only be
+    /// ours. A thread that is busy with anything else may still write to a device, and is waited for.
+    Stuck,
+}
+
+fn course(pid: u32) -> Course {
     let is_dead = |stat: &str| {
         // pid (name) state ...: a name may hold anything.
         let state = stat
@@ -328,25 +357,24 @@ fn is_stuck(pid: u32) -> bool {
             .and_then(|rest| rest.split_whitespace().next());
         matches!(state, Some("Z" | "X"))
     };
-    let dead = |path: String| fs::read_to_string(path).is_ok_and(|stat| is_dead(&stat));
-    if !dead(format!("/proc/{pid}/task/{pid}/stat")) {
-        return false;
+    let dead = |path: &Path| fs::read_to_string(path).is_ok_and(|stat| is_dead(&stat));
+    if !dead(Path::new(&format!("/proc/{pid}/task/{pid}/stat"))) {
+        return Course::Runs;
     }
     let Ok(threads) = fs::read_dir(format!("/proc/{pid}/task")) else {
-        return false;
+        return Course::Runs;
     };
-    let mut left = threads
+    let left = threads
         .flatten()
         .map(|thread| thread.path())
-        .filter(|thread| !fs::read_to_string(thread.join("stat")).is_ok_and(|stat| is_dead(&stat)));
-    let waits = |thread: std::path::PathBuf| {
-        fs::read_to_string(thread.join("wchan"))
-            .is_ok_and(|place| place.contains("fuse") || place.contains("request_wait_answer"))
-    };
-    let Some(first) = left.next() else {
-        return false;
-    };
-    waits(first) && left.all(waits)
+        .filter(|thread| !dead(&thread.join("stat")));
+    let busy_with = |thread: PathBuf| fs::read_to_string(thread.join("wchan")).unwrap_or_default();
+    let busy_with: Vec<String> = left.map(busy_with).collect();
+    let waits = |place: &String| place.contains("fuse") || place.contains("request_wait_answer");
+    match !busy_with.is_empty() && busy_with.iter().all(waits) {
+        true => Course::Stuck,
+        false => Course::Ends(busy_with),
+    }
 }
 
 /// Signals, as bytes of sockets that can be waited for together with others.

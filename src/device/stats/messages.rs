@@ -1,8 +1,7 @@
 //! The messages that begin with `@stats_`, with the kernel's words and errors.
 
 use super::region::{Region, Settings};
-use super::{Stats, WaysIn};
-use crate::device::gate::Gate;
+use super::{Moment, Stats, WaysIn};
 use crate::io::Errno;
 use crate::sync::Arc;
 use crate::target::{scan_u32, scan_u64};
@@ -79,7 +78,8 @@ impl Stats {
             let taken = regions.iter().zip(0u32..);
             let id = taken.take_while(|(region, id)| region.id() == *id).count();
             let number = u32::try_from(id).map_err(|_| refuse(Errno::NFILE))?;
-            let region = Region::new(number, range, step, settings, Gate::now()).map_err(refuse)?;
+            let now = Moment::now(settings.precise);
+            let region = Region::new(number, range, step, settings, now).map_err(refuse)?;
             regions.insert(id, Arc::new(region));
             Ok(number.to_string())
         })
@@ -125,7 +125,8 @@ impl Stats {
         let id = read_id(id)?;
         let (first, count) = (number(first, 0)?, number(count, u64::MAX)?);
         let region = self.find(id).ok_or(NO_SUCH)?;
-        Ok(region.print((first, count), clear, Gate::now(), room))
+        let now = Moment::now(region.is_precise());
+        Ok(region.print((first, count), clear, now, room))
     }
 }
 

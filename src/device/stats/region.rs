@@ -3,10 +3,10 @@
 use std::fmt::Write;
 use std::ops::Range;
 
-use super::{Stretch, give_memory_back, take_memory};
-use crate::device::gate::Gate;
+use super::area::{Area, Counters, Ended};
+use super::{Moment, Stretch, give_memory_back, take_memory};
 use crate::io::Errno;
-use crate::sync::{Mutex, RwLock};
+use crate::sync::RwLock;
 use crate::unit::{Sector, Sectors};
 
 const NANOSECONDS_A_MILLISECOND: u64 = 1_000_000;
@@ -18,7 +18,7 @@ pub struct Region {
     step: u64,
     settings: Settings,
     aux: RwLock<String>,
-    areas: Vec<Mutex<Area>>,
+    areas: Vec<Area>,
     /// What its counters take of the memory that there is for them.
     bytes: u64,
 }
@@ -34,54 +34,8 @@ pub(super) struct Settings {
     pub aux: String,
 }
 
-/// What was counted in an area. Times are nanoseconds.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Counters {
-    /// Requests that ended: reads, then everything that changes data.
-    pub requests: [u64; 2],
-    /// Sectors of these requests in the area.
-    pub sectors: [u64; 2],
-    /// How long they took, one after the other.
-    pub took: [u64; 2],
-    /// How long any of a kind was under way.
-    pub busy: [u64; 2],
-    /// How long any at all was under way.
-    pub busy_any: u64,
-    /// How long requests were under way, one after the other.
-    pub waited: u64,
-    /// How many took less than each bound, but not less than the one before; and the rest.
-    pub bins: Vec<u64>,
-}
-
-#[derive(Default)]
-struct Area {
-    counters: Counters,
-    under_way: [u32; 2],
-    /// Up to when time was counted.
-    counted_to: u64,
-}
-
-impl Area {
-    /// Counts the time that has passed.
-    fn pass_time(&mut self, now: u64) {
-        let passed = now.saturating_sub(self.counted_to);
-        self.counted_to = self.counted_to.max(now);
-        let under_way = self.under_way;
-        for (busy, under_way) in self.counters.busy.iter_mut().zip(under_way) {
-            if under_way > 0 {
-                *busy = busy.wrapping_add(passed);
-            }
-        }
-        let all = u64::from(under_way[0]) + u64::from(under_way[1]);
-        if all > 0 {
-            self.counters.busy_any = self.counters.busy_any.wrapping_add(passed);
-            self.counters.waited = self.counters.waited.wrapping_add(all.wrapping_mul(passed));
-        }
-    }
-}
-
 impl Region {
-    /// A region of the sectors `range`, in areas of `step`.
+    /// A region of the sectors `range`, in areas of `step`, that counts from `now` on.
     ///
     /// # Errors
     /// EINVAL for an empty one, EOVERFLOW and ENOMEM for one with too many areas.
@@ -90,8 +44,9 @@ impl Region {
         range: Range<u64>,
         step: u64,
         settings: Settings,
-        now: u64,
+        now: Moment,
     ) -> Result<Region, Errno> {
+        let now = now.of(settings.precise);
         if range.is_empty() || step == 0 {
             return Err(Errno::INVAL);
         }
@@ -100,8 +55,9 @@ impl Region {
             0 => 0,
             bounds => bounds + 1,
         };
-        let of_area = (size_of::<Mutex<Area>>() + bins * size_of::<u64>()) as u64;
-        let bytes = count.checked_mul(of_area).ok_or(Errno::OVERFLOW)?;
+        let bytes = count
+            .checked_mul(Area::size(bins) as u64)
+            .ok_or(Errno::OVERFLOW)?;
         if !take_memory(bytes) {
             return Err(Errno::NOMEM);
         }
@@ -119,13 +75,7 @@ impl Region {
             .areas
             .try_reserve_exact(count)
             .map_err(|_| Errno::NOMEM)?;
-        region.areas.resize_with(count, || {
-            Mutex::new(Area {
-                counters: Counters::of_bins(bins),
-                under_way: [0; 2],
-                counted_to: now,
-            })
-        });
+        region.areas.resize_with(count, || Area::new(bins, now));
         Ok(region)
     }
 
@@ -169,7 +119,7 @@ impl Region {
     }
 
     /// Which areas a request lies in, and how much of it in the first and in the last.
-    fn areas_of(&self, request: Stretch) -> impl Iterator<Item = (&Mutex<Area>, u64)> {
+    fn areas_of(&self, request: Stretch) -> impl Iterator<Item = (&Area, u64)> {
         let at = request.at.max(self.range.start);
         let end = request.end.min(self.range.end);
         let first = at.saturating_sub(self.range.start) / self.step;
@@ -190,35 +140,30 @@ impl Region {
         })
     }
 
+    /// True where it reads the precise clock.
+    pub(super) fn is_precise(&self) -> bool {
+        self.settings.precise
+    }
+
     /// A request begins.
-    pub(super) fn enter(&self, request: Stretch, now: u64) {
+    pub(super) fn enter(&self, request: Stretch, now: Moment) {
+        let now = now.of(self.is_precise());
         for (area, _) in self.areas_of(request) {
-            let mut area = area.lock();
-            area.pass_time(now);
-            area.under_way[usize::from(request.is_write)] += 1;
+            area.enter(request.is_write, now);
         }
     }
 
-    /// It has ended, after `took` nanoseconds; where it was put off, it does not count.
-    pub(super) fn leave(&self, request: Stretch, now: u64, took: Option<u64>) {
-        let kind = usize::from(request.is_write);
+    /// It has ended, having `begun` at some time; where it was put off, it does not count.
+    pub(super) fn leave(&self, request: Stretch, now: Moment, begun: Option<Moment>) {
+        let now = now.of(self.is_precise());
+        let ended = begun.map(|begun| {
+            let took = now.saturating_sub(begun.of(self.is_precise()));
+            let (bounds, duration) = (&self.settings.bounds, self.in_unit(took));
+            let bin = bounds.partition_point(|&bound| bound <= duration);
+            Ended { took, bin }
+        });
         for (area, sectors) in self.areas_of(request) {
-            let mut area = area.lock();
-            area.pass_time(now);
-            area.under_way[kind] = area.under_way[kind].saturating_sub(1);
-            let Some(took) = took else { continue };
-            let counters = &mut area.counters;
-            counters.requests[kind] = counters.requests[kind].wrapping_add(1);
-            counters.sectors[kind] = counters.sectors[kind].wrapping_add(sectors);
-            counters.took[kind] = counters.took[kind].wrapping_add(took);
-            let duration = self.in_unit(took);
-            let bin = self
-                .settings
-                .bounds
-                .partition_point(|&bound| bound <= duration);
-            if let Some(count) = counters.bins.get_mut(bin) {
-                *count = count.wrapping_add(1);
-            }
+            area.leave(request.is_write, sectors, now, ended);
         }
     }
 
@@ -230,34 +175,27 @@ impl Region {
     }
 
     /// What was counted in the areas `range`, as far as there are any, and how many requests are under way.
-    fn counted(&self, range: Range<usize>, now: u64) -> Vec<(Counters, u64)> {
+    fn counted(&self, range: Range<usize>, now: Moment) -> Vec<(Counters, u64)> {
+        let now = now.of(self.is_precise());
         let areas = self.areas.get(range).unwrap_or_default().iter();
-        areas
-            .map(|area| {
-                let mut area = area.lock();
-                area.pass_time(now);
-                let under_way = area.under_way.iter().map(|&count| u64::from(count)).sum();
-                (area.counters.clone(), under_way)
-            })
-            .collect()
+        areas.map(|area| area.counted(now)).collect()
     }
 
     /// What was counted in all areas.
     pub fn total(&self) -> Counters {
         let mut total = Counters::default();
-        for (counters, _) in self.counted(0..self.areas.len(), Gate::now()) {
-            total.change(&counters, u64::wrapping_add);
+        for (counters, _) in self.counted(0..self.areas.len(), Moment::now(self.is_precise())) {
+            total.add(&counters);
         }
         total
     }
 
     /// Counts from 0.
     pub(super) fn clear(&self) {
-        let now = Gate::now();
+        let now = Moment::now(self.is_precise()).of(self.is_precise());
         for area in &self.areas {
-            let mut area = area.lock();
-            area.pass_time(now);
-            area.counters = Counters::of_bins(area.counters.bins.len());
+            let (told, _) = area.counted(now);
+            area.take(&told);
         }
     }
 
@@ -289,7 +227,7 @@ impl Region {
         &self,
         (first, count): (u64, u64),
         clear: bool,
-        now: u64,
+        now: Moment,
         room: usize,
     ) -> String {
         let all = self.areas.len() as u64;
@@ -334,7 +272,7 @@ impl Region {
         if clear && text.len() < room {
             let areas = self.areas.get(range).unwrap_or_default();
             for (area, (told, _)) in areas.iter().zip(&counted) {
-                area.lock().counters.change(told, u64::wrapping_sub);
+                area.take(told);
             }
         }
         text
@@ -344,31 +282,5 @@ impl Region {
 impl Drop for Region {
     fn drop(&mut self) {
         give_memory_back(self.bytes);
-    }
-}
-
-impl Counters {
-    fn of_bins(count: usize) -> Counters {
-        Counters {
-            bins: vec![0; count],
-            ..Counters::default()
-        }
-    }
-
-    /// Adds what was counted elsewhere, or takes away what was told.
-    fn change(&mut self, by: &Counters, how: fn(u64, u64) -> u64) {
-        let change = |mine: &mut [u64], by: &[u64]| {
-            for (mine, by) in mine.iter_mut().zip(by) {
-                *mine = how(*mine, *by);
-            }
-        };
-        self.bins.resize(by.bins.len(), 0);
-        change(&mut self.requests, &by.requests);
-        change(&mut self.sectors, &by.sectors);
-        change(&mut self.took, &by.took);
-        change(&mut self.busy, &by.busy);
-        change(&mut self.bins, &by.bins);
-        self.busy_any = how(self.busy_any, by.busy_any);
-        self.waited = how(self.waited, by.waited);
     }
 }

@@ -113,6 +113,14 @@ impl Stretches {
     }
 }
 
+/// A stretch as requests look it up: all that one needs of it lies in one cache line.
+#[derive(Clone, Copy)]
+#[repr(C, align(32))]
+struct Placed {
+    begin: u64,
+    stretch: Stretch,
+}
+
 /// Stretches as requests look them up. What a request needs of one that has a single stretch lies in one cache line.
 #[repr(C, align(64))]
 pub(super) struct Route {
@@ -122,7 +130,7 @@ pub(super) struct Route {
     is_single: bool,
     /// Stretches to a sector, on average, for a first guess where one is.
     per_sector: f64,
-    list: Vec<Stretch>,
+    list: Vec<Placed>,
     /// All but the first.
     others: Vec<Arc<dyn BlockDev>>,
 }
@@ -135,13 +143,18 @@ impl Route {
             return None;
         }
         let device = shown.devices.remove(0);
+        let mut begin = 0;
+        let place = |stretch: Stretch| Placed {
+            begin: std::mem::replace(&mut begin, stretch.end),
+            stretch,
+        };
         Some(Route {
             first,
             device,
             read_only: shown.read_only,
             is_single: shown.list.len() == 1,
             per_sector: shown.list.len() as f64 / len.max(1) as f64,
-            list: shown.list,
+            list: shown.list.into_iter().map(place).collect(),
             others: shown.devices,
         })
     }
@@ -158,11 +171,7 @@ impl Route {
         let end = at.checked_add(len)?;
         let stretch = match self.is_single {
             true => &self.first,
-            false => {
-                let end_of = |index: usize| self.list.get(index).map(|stretch| stretch.end);
-                self.list
-                    .get(index_of(at, self.list.len(), self.per_sector, end_of))?
-            }
+            false => self.look_up(at)?,
         };
         if end.0 > stretch.end || (self.read_only && kind.changes_data()) {
             return None;
@@ -173,6 +182,26 @@ impl Route {
         };
         Some((&**device, Sector(at.0.wrapping_add(stretch.shift))))
     }
+
+    #[inline]
+    fn look_up(&self, at: Sector) -> Option<&Stretch> {
+        let guessed = self.list.get(guess(at, self.per_sector));
+        let placed = match guessed {
+            Some(placed) if placed.begin <= at.0 && at.0 < placed.stretch.end => placed,
+            _ => {
+                let end_of = |index: usize| self.list.get(index).map(|placed| placed.stretch.end);
+                self.list
+                    .get(index_of(at, self.list.len(), self.per_sector, end_of))?
+            }
+        };
+        Some(&placed.stretch)
+    }
+}
+
+/// Which stretch would hold the sector `at` if all were of one length.
+#[inline]
+fn guess(at: Sector, per_sector: f64) -> usize {
+    (at.0 as f64 * per_sector) as usize
 }
 
 /// Which of `count` stretches, one after the other, holds the sector `at`; `end_of` gives the end of each. Where it
@@ -186,7 +215,7 @@ pub fn index_of(
     end_of: impl Fn(usize) -> Option<u64>,
 ) -> usize {
     let ends_before = |index: usize| end_of(index).is_some_and(|end| end <= at.0);
-    let guess = (at.0 as f64 * per_sector) as usize;
+    let guess = guess(at, per_sector);
     let begins_before = guess == 0 || ends_before(guess - 1);
     if begins_before && end_of(guess).is_some_and(|end| at.0 < end) {
         return guess;

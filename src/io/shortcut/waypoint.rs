@@ -4,12 +4,16 @@ use std::time::Duration;
 
 use super::{Shortcut, Stretches, Trail};
 use crate::io::{Counters, Opening};
-use crate::sync::{Arc, Mutex};
+use crate::sync::{Arc, AtomicBool, Mutex, Ordering};
 
 /// What a device knows of the shortcuts that lead past it or end at it. Its lock is a leaf but for the shortcuts' own
 /// counters.
 #[derive(Default)]
-pub struct Waypoint(Mutex<Traffic>);
+pub struct Waypoint {
+    traffic: Mutex<Traffic>,
+    /// Whether anybody wants every request, to look at without the lock.
+    is_blocked: AtomicBool,
+}
 
 #[derive(Default)]
 struct Traffic {
@@ -48,8 +52,9 @@ impl Waypoint {
     /// [`Waypoint::unblock`], as often.
     pub fn block(&self) -> Closed {
         let leading = {
-            let mut traffic = self.0.lock();
+            let mut traffic = self.traffic.lock();
             traffic.blocks += 1;
+            self.is_blocked.store(true, Ordering::Relaxed);
             traffic.shortcuts.clone()
         };
         Closed::close(leading)
@@ -65,16 +70,23 @@ impl Waypoint {
     /// Takes one [`Waypoint::block`] back. Shortcuts that end at the device are closed: what is made anew can pass.
     pub fn unblock(&self) {
         let leading = {
-            let mut traffic = self.0.lock();
+            let mut traffic = self.traffic.lock();
             traffic.blocks = traffic.blocks.saturating_sub(1);
+            self.is_blocked.store(traffic.blocks > 0, Ordering::Relaxed);
             traffic.shortcuts.clone()
         };
         let _ = Closed::close(leading);
     }
 
+    /// True while every request comes to the device itself: no shortcut past it can be made. As it was a moment ago.
+    #[inline]
+    pub fn is_blocked(&self) -> bool {
+        self.is_blocked.load(Ordering::Relaxed)
+    }
+
     /// What has passed the device without coming to it.
     pub fn counters(&self) -> Counters {
-        let traffic = self.0.lock();
+        let traffic = self.traffic.lock();
         let passing = traffic.shortcuts.iter();
         passing
             .filter_map(|leading| Some(leading.shortcut.counters().since(&leading.since?)))
@@ -83,7 +95,7 @@ impl Waypoint {
 
     /// Measures how long requests take that pass, for `time` from now on.
     pub fn look(&self, time: Duration) {
-        let traffic = self.0.lock();
+        let traffic = self.traffic.lock();
         let passing = traffic.shortcuts.iter();
         let passing = passing.filter(|leading| leading.since.is_some());
         passing.for_each(|leading| leading.shortcut.look(time));
@@ -95,7 +107,7 @@ impl Waypoint {
         trail: &Trail<'_>,
         shown: impl FnOnce() -> Option<Stretches>,
     ) -> Option<Stretches> {
-        let mut traffic = self.0.lock();
+        let mut traffic = self.traffic.lock();
         let shown = (traffic.blocks == 0).then(shown).flatten();
         let shown = shown.and_then(|shown| trail.through(shown));
         traffic.shortcuts.push(Leading {
@@ -108,7 +120,7 @@ impl Waypoint {
 
     /// `shortcut`, in which nobody is, leads here no longer; `counted` is what it has counted by now.
     pub(super) fn give_up(&self, shortcut: &Shortcut, counted: &Counters) {
-        let mut traffic = self.0.lock();
+        let mut traffic = self.traffic.lock();
         let is_it = |leading: &Leading| std::ptr::eq(&*leading.shortcut, shortcut);
         if let Some(index) = traffic.shortcuts.iter().position(is_it) {
             let leading = traffic.shortcuts.swap_remove(index);
