@@ -1,6 +1,6 @@
 //! What has to hold: a bar names two columns, the rows it is about, and the least their ratio may be.
 
-use crate::kind::{Device, Kind, LINEAR, PASSTHROUGH, Transport};
+use crate::kind::{COUNTED, Device, Kind, LINEAR, PASSTHROUGH, Transport};
 use crate::measure::Results;
 use crate::statistics::Interval;
 use crate::workload::{Mode, Workload};
@@ -93,6 +93,7 @@ pub const BARS: &[Bar] = &[
         0.97,
         every,
     ),
+    rate(COUNTED, LINEAR, 0.97, every),
     rate(CRYPT, LINEAR, 0.7, streams),
     rate(CRYPT, LINEAR, 0.9, small_at_depth),
     rate(PASSTHROUGH, Kind::Backing, 0.95, every),

@@ -1,8 +1,7 @@
 //! Counting requests in and out, closing the way in, and waiting until those inside have left.
 //!
-//! Each thread counts in one of a few padded cells, so that two threads that serve one device do not pass a
-//! cache line back and forth. A worker has a cell of its own, in which it adds by a load and a store; other
-//! threads share the rest and add atomically. The counters are the device's statistics too; what is in flight is
+//! Each thread counts in a padded cell ([`Cells`]), so that two threads that serve one device do not pass a
+//! cache line back and forth. The counters are the device's statistics too; what is in flight is
 //! the difference between started and finished.
 //!
 //! Coming in and closing meet on two pairs. Between store and load stands the light barrier on the side of
@@ -17,16 +16,15 @@
 //! request was handed over in between.
 
 use std::array;
-use std::marker::PhantomData;
 use std::mem::ManuallyDrop;
 use std::time::Duration;
 
+use super::cells::{self, Cells};
 use super::counters::KINDS;
 use super::stopwatch::{Begun, Stopwatch};
 use super::{Counters, OpKind, Tally};
 use crate::sync::{
     AtomicU64, Condvar, Mutex, Ordering, WORKERS, heavy_barrier, light_barrier, prepare_barriers,
-    thread_number, worker_number,
 };
 use crate::unit::Sectors;
 
@@ -40,7 +38,7 @@ const ASK_EVERY: Duration = Duration::from_millis(50);
 
 /// Who is inside, and whether more may come in.
 pub struct InFlight {
-    cells: [Cell; CELLS],
+    cells: Cells<Cell, CELLS>,
     /// Requests that failed.
     errors: AtomicU64,
     stopwatch: Stopwatch<{ KINDS.len() }>,
@@ -94,27 +92,7 @@ pub struct Pass {
     begun: Begun,
 }
 
-/// The cell of the calling thread; not to be used by another.
-#[derive(Clone, Copy)]
-struct MyCell<'a> {
-    cell: &'a Cell,
-    /// Nobody else adds to it.
-    is_own: bool,
-    _of_this_thread: PhantomData<*const ()>,
-}
-
-impl MyCell<'_> {
-    #[inline]
-    fn add(self, counter: impl Fn(&Cell) -> &AtomicU64, n: u64) {
-        let counter = counter(self.cell);
-        if self.is_own {
-            let sum = counter.load(Ordering::Relaxed).wrapping_add(n);
-            counter.store(sum, Ordering::Release);
-        } else {
-            counter.fetch_add(n, Ordering::SeqCst);
-        }
-    }
-}
+type MyCell<'a> = cells::MyCell<'a, Cell>;
 
 impl Default for InFlight {
     fn default() -> InFlight {
@@ -136,7 +114,7 @@ impl InFlight {
     fn in_state(state: u64) -> InFlight {
         prepare_barriers();
         InFlight {
-            cells: array::from_fn(|_| Cell::new(state)),
+            cells: Cells::new(|| Cell::new(state)),
             errors: AtomicU64::new(0),
             stopwatch: Stopwatch::new(),
             changes: Mutex::new(()),
@@ -148,10 +126,10 @@ impl InFlight {
     /// Comes in, unless it is closed.
     #[inline]
     pub fn try_enter(&self, kind: OpKind, sectors: Sectors) -> Option<Inside<'_>> {
-        let cell = self.my_cell();
+        let cell = self.cells.mine();
         cell.add(|cell| &cell.counts[kind as usize].started, 1);
         light_barrier();
-        let state = cell.cell.state.load(Ordering::SeqCst);
+        let state = cell.cell().state.load(Ordering::SeqCst);
         if is_closed(state) {
             self.take_back(cell, kind);
             return None;
@@ -171,7 +149,7 @@ impl InFlight {
     pub fn take_over(&self, pass: Pass) -> Inside<'_> {
         Inside {
             in_flight: self,
-            cell: self.my_cell(),
+            cell: self.cells.mine(),
             kind: pass.kind,
             sectors: pass.sectors,
             opening: pass.opening,
@@ -300,14 +278,15 @@ impl InFlight {
     /// What has been counted; exact where nothing is in flight.
     pub fn counters(&self) -> Counters {
         // All of finished before any of started, see `is_empty`.
-        let finished = KINDS.map(|kind| self.sum(|cell| &cell.counts[kind as usize].finished));
-        let started = KINDS.map(|kind| self.sum(|cell| &cell.counts[kind as usize].started));
+        let finished =
+            KINDS.map(|kind| self.cells.sum(|cell| &cell.counts[kind as usize].finished));
+        let started = KINDS.map(|kind| self.cells.sum(|cell| &cell.counts[kind as usize].started));
         let took = self.stopwatch.durations();
         Counters {
             kinds: KINDS.map(|kind| Tally {
                 took: took[kind as usize],
                 requests: finished[kind as usize],
-                sectors: Sectors(self.sum(|cell| &cell.counts[kind as usize].sectors)),
+                sectors: Sectors(self.cells.sum(|cell| &cell.counts[kind as usize].sectors)),
                 in_flight: started[kind as usize].saturating_sub(finished[kind as usize]),
             }),
             errors: self.errors.load(Ordering::Relaxed),
@@ -320,8 +299,9 @@ impl InFlight {
     /// when `started` was read; while it is closed, who comes later goes back. Read the other way round, one who
     /// comes in and leaves between the sums, because somebody opened it, would hide another who is still inside.
     pub fn is_empty(&self) -> bool {
-        let finished = KINDS.map(|kind| self.sum(|cell| &cell.counts[kind as usize].finished));
-        let started = KINDS.map(|kind| self.sum(|cell| &cell.counts[kind as usize].started));
+        let finished =
+            KINDS.map(|kind| self.cells.sum(|cell| &cell.counts[kind as usize].finished));
+        let started = KINDS.map(|kind| self.cells.sum(|cell| &cell.counts[kind as usize].started));
         finished == started
     }
 
@@ -334,35 +314,12 @@ impl InFlight {
 
     /// As the calling thread's cell says.
     fn state(&self) -> u64 {
-        self.my_cell().cell.state.load(Ordering::SeqCst)
+        self.cells.mine().cell().state.load(Ordering::SeqCst)
     }
 
     fn set_state(&self, state: u64) {
         let states = self.cells.iter().map(|cell| &cell.state);
         states.for_each(|one| one.store(state, Ordering::SeqCst));
-    }
-
-    #[inline]
-    fn my_cell(&self) -> MyCell<'_> {
-        let worker = worker_number();
-        let is_own = worker < WORKERS;
-        let index = if is_own {
-            SHARED + worker
-        } else {
-            thread_number() % SHARED
-        };
-        MyCell {
-            cell: &self.cells[index],
-            is_own,
-            _of_this_thread: PhantomData,
-        }
-    }
-
-    fn sum(&self, counter: impl Fn(&Cell) -> &AtomicU64) -> u64 {
-        let counters = self.cells.iter().map(counter);
-        counters
-            .map(|counter| counter.load(Ordering::SeqCst))
-            .fold(0, u64::wrapping_add)
     }
 
     #[cold]
@@ -439,7 +396,7 @@ impl Drop for Inside<'_> {
         }
         self.cell.add(|cell| &cell.counts[kind].finished, 1);
         light_barrier();
-        if is_closed(self.cell.cell.state.load(Ordering::SeqCst)) {
+        if is_closed(self.cell.cell().state.load(Ordering::SeqCst)) {
             self.in_flight.wake_drain();
         }
     }

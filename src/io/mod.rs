@@ -7,6 +7,7 @@
 mod agenda;
 mod aside;
 mod buffer;
+mod cells;
 mod clock;
 mod counters;
 mod dev_ref;
@@ -30,6 +31,7 @@ mod waiting_room;
 
 pub use aside::aside;
 pub use buffer::{Buffer, Piece, ReadBuf, WriteBuf};
+pub use cells::{Cells, MyCell};
 pub use clock::{Clock, coarse as coarse_nanoseconds_now};
 pub use counters::{Counters, Tally};
 pub use dev_ref::{DevRef, DeviceNumber, OpenDevice};

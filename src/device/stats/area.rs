@@ -1,12 +1,13 @@
 //! What is counted in an area of a region.
 //!
-//! Requests of all threads meet here, so nothing on their way waits for another: counters are added to one by one. The
+//! Requests of all threads meet here, so nothing on their way waits for another: each thread counts in a cell. The
 //! time during which requests were under way is counted by whoever finds that the clock has moved on, as in the kernel; of
 //! two who find that at once, one.
 
 use std::array;
 
-use crate::sync::{AtomicU64, Mutex, Ordering};
+use crate::io::Cells;
+use crate::sync::{AtomicU64, Mutex, Ordering, WORKERS};
 
 /// What was counted in an area. Times are nanoseconds.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -27,17 +28,24 @@ pub struct Counters {
     pub bins: Vec<u64>,
 }
 
-/// An area. Reads come before everything that changes data.
+/// An area.
 pub(super) struct Area {
+    cells: Cells<Cell, { WORKERS + 1 }>,
+    /// Up to when the time of those under way was counted.
+    counted_to: AtomicU64,
+    busy: Mutex<Busy>,
+    bins: Box<[AtomicU64]>,
+}
+
+/// A cache line. Reads come before everything that changes data.
+#[derive(Default)]
+#[repr(align(64))]
+struct Cell {
     /// Requests that have not ended.
     under_way: [AtomicU64; 2],
     requests: [AtomicU64; 2],
     sectors: [AtomicU64; 2],
     took: [AtomicU64; 2],
-    /// Up to when the time of those under way was counted.
-    counted_to: AtomicU64,
-    busy: Mutex<Busy>,
-    bins: Box<[AtomicU64]>,
 }
 
 /// How long requests were under way.
@@ -46,6 +54,8 @@ struct Busy {
     kinds: [u64; 2],
     any: u64,
     waited: u64,
+    /// What was told and does not count any more.
+    told: Counters,
 }
 
 /// How a request ended.
@@ -60,12 +70,8 @@ pub(super) struct Ended {
 impl Area {
     /// Nothing counted yet, with `bins` in its histogram.
     pub(super) fn new(bins: usize, now: u64) -> Area {
-        let zeroes = || array::from_fn(|_| AtomicU64::new(0));
         Area {
-            under_way: zeroes(),
-            requests: zeroes(),
-            sectors: zeroes(),
-            took: zeroes(),
+            cells: Cells::new(Cell::default),
             counted_to: AtomicU64::new(now),
             busy: Mutex::default(),
             bins: (0..bins).map(|_| AtomicU64::new(0)).collect(),
@@ -81,7 +87,8 @@ impl Area {
     #[inline]
     pub(super) fn enter(&self, is_write: bool, now: u64) {
         self.pass_time(now);
-        self.under_way[usize::from(is_write)].fetch_add(1, Ordering::Relaxed);
+        let kind = usize::from(is_write);
+        self.cells.mine().add(|cell| &cell.under_way[kind], 1);
     }
 
     /// It has ended, with `sectors` of it in the area; or it was put off and does not count.
@@ -89,12 +96,13 @@ impl Area {
     pub(super) fn leave(&self, is_write: bool, sectors: u64, now: u64, ended: Option<Ended>) {
         let kind = usize::from(is_write);
         self.pass_time(now);
-        self.under_way[kind].fetch_sub(1, Ordering::Relaxed);
+        let mine = self.cells.mine();
+        mine.add(|cell| &cell.under_way[kind], 1u64.wrapping_neg());
         let Some(ended) = ended else { return };
-        self.requests[kind].fetch_add(1, Ordering::Relaxed);
-        self.sectors[kind].fetch_add(sectors, Ordering::Relaxed);
+        mine.add(|cell| &cell.requests[kind], 1);
+        mine.add(|cell| &cell.sectors[kind], sectors);
         if ended.took > 0 {
-            self.took[kind].fetch_add(ended.took, Ordering::Relaxed);
+            mine.add(|cell| &cell.took[kind], ended.took);
         }
         if let Some(bin) = self.bins.get(ended.bin) {
             bin.fetch_add(1, Ordering::Relaxed);
@@ -127,17 +135,21 @@ impl Area {
     }
 
     fn under_way(&self) -> [u64; 2] {
-        read(&self.under_way)
+        self.sums(|cell| &cell.under_way)
+    }
+
+    fn sums(&self, counters: impl Fn(&Cell) -> &[AtomicU64; 2]) -> [u64; 2] {
+        array::from_fn(|kind| self.cells.sum(|cell| &counters(cell)[kind]))
     }
 
     /// What was counted up to now, and how many requests are under way.
     pub(super) fn counted(&self, now: u64) -> (Counters, u64) {
         let mut busy = self.busy.lock();
         self.pass_time_to(&mut busy, now);
-        let counters = Counters {
-            requests: read(&self.requests),
-            sectors: read(&self.sectors),
-            took: read(&self.took),
+        let mut counters = Counters {
+            requests: self.sums(|cell| &cell.requests),
+            sectors: self.sums(|cell| &cell.sectors),
+            took: self.sums(|cell| &cell.took),
             busy: busy.kinds,
             busy_any: busy.any,
             waited: busy.waited,
@@ -147,55 +159,38 @@ impl Area {
                 .map(|bin| bin.load(Ordering::Relaxed))
                 .collect(),
         };
-        (
-            counters,
-            self.under_way().into_iter().fold(0, u64::wrapping_add),
-        )
+        counters.change(&busy.told, u64::wrapping_sub);
+        let under_way = self.under_way().into_iter().fold(0, u64::wrapping_add);
+        (counters, under_way)
     }
 
-    /// Takes what was told of it from its counters.
+    /// Takes what was told of it from what it tells.
     pub(super) fn take(&self, told: &Counters) {
-        let take = |counters: &[AtomicU64], told: &[u64]| {
-            for (counter, told) in counters.iter().zip(told) {
-                counter.fetch_sub(*told, Ordering::Relaxed);
-            }
-        };
-        take(&self.requests, &told.requests);
-        take(&self.sectors, &told.sectors);
-        take(&self.took, &told.took);
-        take(&self.bins, &told.bins);
-        let mut busy = self.busy.lock();
-        for (kind, told) in busy.kinds.iter_mut().zip(told.busy) {
-            *kind = kind.wrapping_sub(told);
-        }
-        busy.any = busy.any.wrapping_sub(told.busy_any);
-        busy.waited = busy.waited.wrapping_sub(told.waited);
+        self.busy.lock().told.change(told, u64::wrapping_add);
     }
-}
-
-fn read<const KINDS: usize>(counters: &[AtomicU64; KINDS]) -> [u64; KINDS] {
-    array::from_fn(|kind| {
-        counters
-            .get(kind)
-            .map_or(0, |counter| counter.load(Ordering::Relaxed))
-    })
 }
 
 impl Counters {
     /// Adds what was counted elsewhere.
     pub(super) fn add(&mut self, other: &Counters) {
-        let add = |mine: &mut [u64], other: &[u64]| {
-            for (mine, other) in mine.iter_mut().zip(other) {
-                *mine = mine.wrapping_add(*other);
+        self.change(other, u64::wrapping_add);
+    }
+
+    fn change(&mut self, by: &Counters, how: fn(u64, u64) -> u64) {
+        let change = |mine: &mut [u64], by: &[u64]| {
+            for (mine, by) in mine.iter_mut().zip(by) {
+                *mine = how(*mine, *by);
             }
         };
-        self.bins.resize(other.bins.len(), 0);
-        add(&mut self.requests, &other.requests);
-        add(&mut self.sectors, &other.sectors);
-        add(&mut self.took, &other.took);
-        add(&mut self.busy, &other.busy);
-        add(&mut self.bins, &other.bins);
-        self.busy_any = self.busy_any.wrapping_add(other.busy_any);
-        self.waited = self.waited.wrapping_add(other.waited);
+        if self.bins.len() < by.bins.len() {
+            self.bins.resize(by.bins.len(), 0);
+        }
+        change(&mut self.requests, &by.requests);
+        change(&mut self.sectors, &by.sectors);
+        change(&mut self.took, &by.took);
+        change(&mut self.busy, &by.busy);
+        change(&mut self.bins, &by.bins);
+        self.busy_any = how(self.busy_any, by.busy_any);
+        self.waited = how(self.waited, by.waited);
     }
 }

@@ -128,33 +128,37 @@ pub(super) struct Route {
     device: Arc<dyn BlockDev>,
     read_only: bool,
     is_single: bool,
-    /// Stretches to a sector, on average, for a first guess where one is.
-    per_sector: f64,
-    list: Vec<Placed>,
+    list: List,
     /// All but the first.
     others: Vec<Arc<dyn BlockDev>>,
+}
+
+/// Stretches in their order.
+enum List {
+    /// All as long as the first, but for the last, which may be shorter, and of one device: the shift of each, as little
+    /// as there can be, since where a request looks is not in the processor's cache.
+    Even { end: u64, shifts: Box<[u64]> },
+    Uneven {
+        /// Stretches to a sector, on average, for a first guess where one is.
+        per_sector: f64,
+        list: Box<[Placed]>,
+    },
 }
 
 impl Route {
     /// `None` where nothing is shown.
     pub(super) fn new(mut shown: Stretches) -> Option<Route> {
-        let (first, len) = (*shown.list.first()?, shown.len());
+        let first = *shown.list.first()?;
         if shown.devices.is_empty() {
             return None;
         }
         let device = shown.devices.remove(0);
-        let mut begin = 0;
-        let place = |stretch: Stretch| Placed {
-            begin: std::mem::replace(&mut begin, stretch.end),
-            stretch,
-        };
         Some(Route {
             first,
             device,
             read_only: shown.read_only,
             is_single: shown.list.len() == 1,
-            per_sector: shown.list.len() as f64 / len.max(1) as f64,
-            list: shown.list.into_iter().map(place).collect(),
+            list: List::of(shown.list),
             others: shown.devices,
         })
     }
@@ -170,7 +174,7 @@ impl Route {
     ) -> Option<(&dyn BlockDev, Sector)> {
         let end = at.checked_add(len)?;
         let stretch = match self.is_single {
-            true => &self.first,
+            true => self.first,
             false => self.look_up(at)?,
         };
         if end.0 > stretch.end || (self.read_only && kind.changes_data()) {
@@ -184,17 +188,53 @@ impl Route {
     }
 
     #[inline]
-    fn look_up(&self, at: Sector) -> Option<&Stretch> {
-        let guessed = self.list.get(guess(at, self.per_sector));
-        let placed = match guessed {
-            Some(placed) if placed.begin <= at.0 && at.0 < placed.stretch.end => placed,
-            _ => {
-                let end_of = |index: usize| self.list.get(index).map(|placed| placed.stretch.end);
-                self.list
-                    .get(index_of(at, self.list.len(), self.per_sector, end_of))?
+    fn look_up(&self, at: Sector) -> Option<Stretch> {
+        match &self.list {
+            List::Even { end, shifts } => {
+                let len = self.first.end;
+                let index = at.0.checked_div(len)?;
+                Some(Stretch {
+                    end: ((index + 1).saturating_mul(len)).min(*end),
+                    shift: *shifts.get(usize::try_from(index).ok()?)?,
+                    device: 0,
+                })
             }
+            List::Uneven { per_sector, list } => {
+                let guessed = list.get(guess(at, *per_sector));
+                if let Some(placed) = guessed
+                    && placed.begin <= at.0
+                    && at.0 < placed.stretch.end
+                {
+                    return Some(placed.stretch);
+                }
+                let end_of = |index: usize| list.get(index).map(|placed| placed.stretch.end);
+                let index = index_of(at, list.len(), *per_sector, end_of);
+                list.get(index).map(|placed| placed.stretch)
+            }
+        }
+    }
+}
+
+impl List {
+    fn of(stretches: Vec<Stretch>) -> List {
+        let end = stretches.last().map_or(0, |last| last.end);
+        let len = stretches.first().map_or(0, |first| first.end);
+        let ends_evenly = |(number, stretch): (u64, &Stretch)| {
+            stretch.device == 0 && stretch.end == number.saturating_mul(len).min(end)
         };
-        Some(&placed.stretch)
+        if (1..).zip(&stretches).all(ends_evenly) {
+            let shifts = stretches.iter().map(|stretch| stretch.shift).collect();
+            return List::Even { end, shifts };
+        }
+        let mut begin = 0;
+        let place = |stretch: &Stretch| Placed {
+            begin: std::mem::replace(&mut begin, stretch.end),
+            stretch: *stretch,
+        };
+        List::Uneven {
+            per_sector: stretches.len() as f64 / end.max(1) as f64,
+            list: stretches.iter().map(place).collect(),
+        }
     }
 }
 

@@ -176,10 +176,17 @@ fn lookup(rows: &Rows, at: u64) -> Option<(usize, u64)> {
 proptest! {
     #[test]
     fn a_route_leads_where_the_rows_lead(
-        (upper, lower) in (rows(1), rows(3)),
+        (upper, mut lower) in (rows(1), rows(3)),
         one_level: bool,
         len in any::<u8>(),
+        even in proptest::option::of(1..9u64),
     ) {
+        // A long table of rows of one length, but for the last, is looked up in another way.
+        if let (Some(even), Some(mut last)) = (even, lower.pop()) {
+            lower.iter_mut().for_each(|row| (row.0, row.1) = (even, 0));
+            (last.0, last.1) = (last.0.min(even), 0);
+            lower.push(last);
+        }
         let devices: Vec<Arc<dyn BlockDev>> = vec![end(Ok(())), end(Ok(())), end(Ok(()))];
         let below = stretches(&lower, &devices);
         let shown = match one_level {
