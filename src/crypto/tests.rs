@@ -5,6 +5,9 @@ use proptest::prelude::{ProptestConfig, any, prop, prop_oneof, proptest};
 use proptest::strategy::{Just, Strategy};
 use rustix::io::Errno;
 
+mod peers;
+mod vectors;
+
 use super::{CipherSpec, SectorCipher, SectorSize};
 
 fn hex(text: &str) -> Vec<u8> {

@@ -138,7 +138,10 @@ fn candidates(case: &Case) -> Vec<(&'static str, Box<dyn Candidate>)> {
 }
 
 fn main() {
-    println!("| cipher, sector, direction | {} |", "candidate: bytes/ns (ratio to AWS-LC)");
+    println!(
+        "| cipher, sector, direction | {} |",
+        "candidate: bytes/ns (ratio to AWS-LC)"
+    );
     println!("|---|---|");
     for case in CASES {
         let mut all = candidates(case);
@@ -150,7 +153,12 @@ fn main() {
             data.fill(0x5a);
             candidate.run(data);
             let wanted = wanted.get_or_insert_with(|| data.to_vec());
-            assert!(wanted == data, "{} {}: {name} differs", case.spec, case.sector);
+            assert!(
+                wanted == data,
+                "{} {}: {name} differs",
+                case.spec,
+                case.sector
+            );
         }
         let mut times = vec![Vec::new(); all.len()];
         for _ in 0..ROUNDS {
@@ -172,9 +180,18 @@ fn main() {
             .iter()
             .zip(&medians)
             .map(|((name, _), median)| {
-                format!("{name}: {:.1} ({:.2})", BYTES as f64 / median, medians[0] / median)
+                format!(
+                    "{name}: {:.1} ({:.2})",
+                    BYTES as f64 / median,
+                    medians[0] / median
+                )
             })
             .collect();
-        println!("| {} {} {direction} | {} |", case.spec, case.sector, told.join("; "));
+        println!(
+            "| {} {} {direction} | {} |",
+            case.spec,
+            case.sector,
+            told.join("; ")
+        );
     }
 }
