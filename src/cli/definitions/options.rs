@@ -104,6 +104,7 @@ pub const OPTIONS: &[OptionDef] = &[
     ),
     value("gid", &['G'], "GID", "group of the device file"),
     flag("group", &[], "report groups"),
+    flag("filemap", &[], "regions where the data of files lies"),
     value("groupid", &[], "ID", "number of a group of regions"),
     value(
         "headings",
@@ -136,6 +137,7 @@ pub const OPTIONS: &[OptionDef] = &[
         &[],
         "do not wait for data to be written, nor commit metadata",
     ),
+    flag("nomonitor", &[], "accepted; files are never watched"),
     flag("nogroup", &[], "make no group of the regions"),
     flag("noheadings", &[], "print no headings"),
     flag(

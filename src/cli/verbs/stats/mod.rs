@@ -1,6 +1,7 @@
 //! `stats VERB`, also as `dmstats VERB`: regions of devices of which statistics are kept, as libdm's dm-stats makes
 //! them out of messages.
 
+mod files;
 mod known;
 mod picture;
 mod reports;
@@ -10,13 +11,15 @@ use crate::cli::session::{Failure, Outcome, Session};
 use crate::cli::task::Kind;
 use crate::control::protocol::dm_ioctl::payload::{message, read_reply, read_rows};
 
-use known::{Group, Known, members_text, parse_members};
+use known::{Group, Known, Region, members_text, parse_members};
 
 /// Who asks for statistics, where nobody says.
 const PROGRAM: &str = "dmstats";
 
 const USAGE: &str = "stats create [--start START] [--length LENGTH] [--areas N | --areasize SIZE] [--bounds BOUNDS] [--precise]
              [--programid ID] [--userdata DATA] [--segments [--alias NAME | --nogroup]] DEVICE...
+stats create --filemap [--bounds BOUNDS] [--precise] [--programid ID] [--alias NAME | --nogroup] FILE...
+stats update_filemap --groupid ID FILE...
 stats delete|clear|print [--clear] --regionid ID | --allregions | --groupid ID DEVICE...
 stats list|report [--area] [--region] [--group] [--histogram [--relative]] [-o FIELDS] [DEVICE...]
 stats report [--svg] [--count N] [--interval SECONDS] [DEVICE...]
@@ -44,7 +47,9 @@ pub fn run(session: &mut Session<'_>, words: &[String]) -> Outcome {
         "create" if session.options.allregions => {
             Err(Failure::new("Cannot use --allregions with create."))
         }
+        "create" if session.options.filemap => files::create(session, devices),
         "create" => each(session, create),
+        "update_filemap" => files::update(session, devices),
         "delete" => {
             if session.options.groupid.is_none() {
                 need_region(
@@ -225,25 +230,40 @@ impl Wanted {
             )));
         }
         let precise = options.precise || !whole;
-        let mut features = Vec::new();
-        if precise {
-            features.push("precise_timestamps".to_owned());
-        }
-        if !bounds.is_empty() {
-            let unit = if precise { 1 } else { 1_000_000 };
-            let bounds: Vec<String> = bounds
-                .iter()
-                .map(|bound| (bound / unit).to_string())
-                .collect();
-            features.push(format!("histogram:{}", bounds.join(",")));
-        }
         Ok(Wanted {
             step,
-            features,
+            features: features(precise, &bounds),
             program: options.programid.clone().unwrap_or(PROGRAM.to_owned()),
             aux: options.userdata.clone().unwrap_or("-".to_owned()),
         })
     }
+
+    /// One area that counts as `region` does.
+    fn like(region: &Region) -> Wanted {
+        Wanted {
+            step: "/1".to_owned(),
+            features: features(region.precise, &region.bounds),
+            program: region.program.clone(),
+            aux: "-".to_owned(),
+        }
+    }
+}
+
+/// The feature words of a region with a histogram of `bounds`, nanoseconds.
+fn features(precise: bool, bounds: &[u64]) -> Vec<String> {
+    let mut features = Vec::new();
+    if precise {
+        features.push("precise_timestamps".to_owned());
+    }
+    if !bounds.is_empty() {
+        let unit = if precise { 1 } else { 1_000_000 };
+        let bounds: Vec<String> = bounds
+            .iter()
+            .map(|bound| (bound / unit).to_string())
+            .collect();
+        features.push(format!("histogram:{}", bounds.join(",")));
+    }
+    features
 }
 
 fn create(session: &mut Session<'_>, device: &str) -> Outcome {
@@ -296,17 +316,7 @@ fn create_one(
     (start, length): (u64, u64),
     wanted: &Wanted,
 ) -> Outcome<u32> {
-    let range = format!("{start}+{length}");
-    let count = wanted.features.len().to_string();
-    let mut words = vec!["@stats_create", &range, &wanted.step, &count];
-    words.extend(wanted.features.iter().map(String::as_str));
-    words.extend([wanted.program.as_str(), wanted.aux.as_str()]);
-    let id = say(session, device, &words).map_err(|mut failure| {
-        let line = format!("{device}: Could not create statistics region.");
-        failure.lines.push(line);
-        failure
-    })?;
-    let id: u32 = id.trim().parse().map_err(Failure::new)?;
+    let id = create_region(session, device, (start, length), wanted)?;
     let areas = match wanted.step.strip_prefix('/') {
         Some(areas) => {
             let areas: u64 = areas.parse().map_err(Failure::new)?;
@@ -318,6 +328,26 @@ fn create_one(
         "{device}: Created new region with {areas} area(s) as region ID {id}\n"
     ))?;
     Ok(id)
+}
+
+/// Makes a region of `length` sectors from `start` on and gives its number.
+fn create_region(
+    session: &mut Session<'_>,
+    device: &str,
+    (start, length): (u64, u64),
+    wanted: &Wanted,
+) -> Outcome<u32> {
+    let range = format!("{start}+{length}");
+    let count = wanted.features.len().to_string();
+    let mut words = vec!["@stats_create", &range, &wanted.step, &count];
+    words.extend(wanted.features.iter().map(String::as_str));
+    words.extend([wanted.program.as_str(), wanted.aux.as_str()]);
+    let id = say(session, device, &words).map_err(|mut failure| {
+        let line = format!("{device}: Could not create statistics region.");
+        failure.lines.push(line);
+        failure
+    })?;
+    id.trim().parse().map_err(Failure::new)
 }
 
 /// Notes a group with its first region.
