@@ -32,8 +32,14 @@ pub(super) struct ControlNode {
 pub(super) struct Mapped {
     /// Its number.
     pub number: DevNo,
+    /// Its name.
+    pub name: String,
+    /// Its identifier, which may be empty.
+    pub uuid: String,
     /// Nobody may write.
     pub read_only: bool,
+    /// Its I/O waits.
+    pub suspended: bool,
 }
 
 impl ControlNode {
@@ -154,11 +160,25 @@ impl ControlNode {
     /// # Errors
     /// ENXIO where there is none.
     pub(super) fn device(&self, name: &str) -> Result<Mapped, Errno> {
-        let header = Header {
+        self.status_of(Header {
             name: name.to_owned(),
-            flags: Flags::SKIP_BDGET,
             ..Header::default()
-        };
+        })
+    }
+
+    /// The device of this number.
+    ///
+    /// # Errors
+    /// ENXIO where there is none.
+    pub(super) fn device_numbered(&self, number: DevNo) -> Result<Mapped, Errno> {
+        self.status_of(Header {
+            dev: number,
+            ..Header::default()
+        })
+    }
+
+    fn status_of(&self, mut header: Header) -> Result<Mapped, Errno> {
+        header.flags = Flags::SKIP_BDGET;
         let mut buffer = Vec::new();
         header.encode(&mut buffer);
         let status = Command::DevStatus.number();
@@ -167,6 +187,9 @@ impl ControlNode {
         Ok(Mapped {
             number: header.dev,
             read_only: header.flags.has(Flags::READONLY),
+            suspended: header.flags.has(Flags::SUSPEND),
+            name: header.name,
+            uuid: header.uuid,
         })
     }
 

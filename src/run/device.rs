@@ -9,8 +9,11 @@ use super::caller::Caller;
 use super::control_node::Mapped;
 use super::listener::Answer;
 use super::paths::Place;
-use super::supervisor::{CONTROL_NUMBER, Supervisor, Work};
+use super::supervisor::{CONTROL_NUMBER, Supervisor, Work, errno};
+use super::sysfs::{SysPlace, link_of};
+use crate::control::protocol::dm_ioctl::DevNo;
 use crate::control::protocol::json::{DeviceLimits, JsonReply, JsonRequest};
+use crate::control::protocol::stack::StackDevice;
 use crate::unit::SECTOR_SIZE;
 
 /// Permissions of a device, and of the control node.
@@ -18,6 +21,15 @@ const DEVICE_MODE: u32 = 0o660;
 const CONTROL_MODE: u32 = 0o600;
 /// What the kernel reads ahead of a device, sectors.
 const READ_AHEAD: u64 = 256;
+
+/// Where a neighbour of a device is looked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Side {
+    /// Among the devices that lie on it.
+    Above,
+    /// Among those that it lies on.
+    Below,
+}
 
 /// What a call asks about a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,8 +40,8 @@ pub(super) enum Question {
     Statx(u64),
     /// Whether it can be used so (R_OK, W_OK, X_OK).
     Access(u32),
-    /// Where it leads, which is nowhere.
-    Link,
+    /// Where it leads, into this much room at this address.
+    Link(u64, u64),
 }
 
 impl Supervisor {
@@ -62,7 +74,10 @@ impl Supervisor {
                 self.place(caller, fd, second, follows(fourth)),
                 Question::Access(third as u32),
             ),
-            libc::SYS_readlinkat => (self.place(caller, fd, second, false), Question::Link),
+            libc::SYS_readlinkat => {
+                let room = Question::Link(third, fourth);
+                (self.place(caller, fd, second, false), room)
+            }
             #[cfg(target_arch = "x86_64")]
             libc::SYS_stat => (
                 self.place(caller, here, first, true),
@@ -79,12 +94,21 @@ impl Supervisor {
                 Question::Access(second as u32),
             ),
             #[cfg(target_arch = "x86_64")]
-            libc::SYS_readlink => (self.place(caller, here, first, false), Question::Link),
+            libc::SYS_readlink => {
+                let room = Question::Link(second, third);
+                (self.place(caller, here, first, false), room)
+            }
             _ => return None,
         };
-        match place {
-            Place::Control | Place::Device(_) => Some(Work::Ask { place, question }),
-            Place::ProcDevices | Place::Other => None,
+        let is_link = matches!(question, Question::Link(..));
+        match &place {
+            Place::Control | Place::Device(_) | Place::Lock(_) => {
+                Some(Work::Ask { place, question })
+            }
+            Place::Sys(there) if is_link && there.attribute.is_empty() => {
+                Some(Work::Ask { place, question })
+            }
+            Place::Sys(_) | Place::ProcDevices | Place::Other => None,
         }
     }
 
@@ -101,6 +125,13 @@ impl Supervisor {
                 // It may be a file of another kind.
                 Err(_) => return Ok(Answer::Continue),
             },
+            Place::Lock(name) => {
+                let lock = lstat(self.folders.lock(name).map_err(errno)?)?;
+                let mut shown = shown_file(&lock);
+                (shown.st_mode, shown.st_size) = (lock.st_mode, lock.st_size);
+                shown
+            }
+            Place::Sys(there) => return self.link(caller, there, question),
             _ => shown_control(),
         };
         match question {
@@ -108,37 +139,67 @@ impl Supervisor {
             Question::Statx(at) => caller.write(*at, bytes_of(&extended(&shown)))?,
             Question::Access(mode) if mode & libc::X_OK as u32 != 0 => return Err(Errno::ACCESS),
             Question::Access(_) => {}
-            Question::Link => return Err(Errno::INVAL),
+            // It is no link.
+            Question::Link(..) => return Err(Errno::INVAL),
         }
         Ok(Answer::Value(0))
+    }
+
+    /// Where the link to a mapped device's folder in `/sys` leads.
+    fn link(
+        &self,
+        caller: Caller<'_>,
+        there: &SysPlace,
+        question: &Question,
+    ) -> Result<Answer, Errno> {
+        let Question::Link(at, room) = question else {
+            return Ok(Answer::Continue);
+        };
+        if self.node.device_numbered(there.number).is_err() {
+            return Ok(Answer::Continue);
+        }
+        let target = link_of(there.number);
+        let room = usize::try_from(*room).unwrap_or(0);
+        if room == 0 {
+            return Err(Errno::INVAL);
+        }
+        let fits = target.as_bytes().get(..room).unwrap_or(target.as_bytes());
+        caller.write(*at, fits)?;
+        Ok(Answer::Value(i64::try_from(fits.len()).unwrap_or(0)))
     }
 
     /// The `struct stat` of a mapped device: its file's, as a block device's.
     fn shown(&self, name: &str, mapped: &Mapped) -> Result<libc::stat, Errno> {
         let file = lstat(self.file(name))?;
-        let mut shown = empty_stat();
-        shown.st_dev = file.st_dev;
-        shown.st_ino = file.st_ino;
-        shown.st_nlink = 1;
+        let mut shown = shown_file(&file);
         shown.st_mode = libc::S_IFBLK | DEVICE_MODE;
-        (shown.st_uid, shown.st_gid) = (file.st_uid, file.st_gid);
         shown.st_rdev = libc::makedev(mapped.number.major, mapped.number.minor);
-        shown.st_blksize = file.st_blksize;
-        (shown.st_atime, shown.st_mtime, shown.st_ctime) =
-            (file.st_atime, file.st_mtime, file.st_ctime);
         Ok(shown)
     }
 
     /// True where a table lies on the device.
     pub(super) fn lies_below(&self, name: &str) -> Result<bool, Errno> {
-        let number = self.node.device(name)?.number.to_string();
-        match self.node.json(&JsonRequest::Stack {})? {
-            JsonReply::Stack(stack) => {
-                let mut rows = stack.devices.iter().flat_map(|device| &device.rows);
-                Ok(rows.any(|row| row.uses.contains(&number)))
-            }
-            _ => Ok(false),
-        }
+        let number = self.node.device(name)?.number;
+        Ok(!self.neighbours(number, Side::Above)?.is_empty())
+    }
+
+    /// The mapped devices right above or below a device.
+    pub(super) fn neighbours(&self, number: DevNo, side: Side) -> Result<Vec<String>, Errno> {
+        let JsonReply::Stack(stack) = self.node.json(&JsonRequest::Stack {})? else {
+            return Ok(Vec::new());
+        };
+        let number = number.to_string();
+        let uses = |device: &StackDevice, number: &String| {
+            let mut rows = device.rows.iter();
+            rows.any(|row| row.uses.contains(number))
+        };
+        let this = stack.devices.iter().find(|device| device.number == number);
+        let is_near = |device: &&StackDevice| match side {
+            Side::Above => uses(device, &number),
+            Side::Below => this.is_some_and(|this| uses(this, &device.number)),
+        };
+        let near = stack.devices.iter().filter(is_near);
+        Ok(near.map(|device| device.name.clone()).collect())
     }
 
     fn limits(&self, name: &str) -> Result<DeviceLimits, Errno> {
@@ -265,6 +326,19 @@ fn shown_control() -> libc::stat {
     let (major, minor) = CONTROL_NUMBER;
     shown.st_rdev = libc::makedev(major, minor);
     shown.st_blksize = 4096;
+    shown
+}
+
+/// What is told of a file whatever it is.
+fn shown_file(file: &rustix::fs::Stat) -> libc::stat {
+    let mut shown = empty_stat();
+    shown.st_dev = file.st_dev;
+    shown.st_ino = file.st_ino;
+    shown.st_nlink = 1;
+    (shown.st_uid, shown.st_gid) = (file.st_uid, file.st_gid);
+    shown.st_blksize = file.st_blksize;
+    (shown.st_atime, shown.st_mtime, shown.st_ctime) =
+        (file.st_atime, file.st_mtime, file.st_ctime);
     shown
 }
 

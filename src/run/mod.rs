@@ -17,12 +17,15 @@ mod caller;
 mod control_node;
 mod device;
 mod filter;
+mod folders;
 mod front;
 mod listener;
+mod opening;
 mod own_mount;
 mod paths;
 mod process;
 mod supervisor;
+mod sysfs;
 mod wire;
 
 use crate::control::protocol::client::{self, Client};

@@ -5,6 +5,9 @@ use std::fs;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Component, Path, PathBuf};
 
+use super::folders::LOCKS;
+use super::sysfs::{SysPlace, sys_place};
+
 /// How many links one after the other are followed, as in the kernel.
 const MOST_LINKS: usize = 40;
 
@@ -15,27 +18,38 @@ pub(super) enum Place {
     Control,
     /// The list of drivers.
     ProcDevices,
+    /// The folder of cryptsetup's locks, or this one in it.
+    Lock(PathBuf),
+    /// What `/sys` tells of what may be a mapped device.
+    Sys(SysPlace),
     /// What may be the mapped device of this name.
     Device(String),
     /// Something else.
     Other,
 }
 
-/// Where a root's program finds something else than there is. Devices are real.
+/// Where a root's program finds something else than there is. Devices are real, and the kernel tells of them; of what
+/// lies on what it knows nothing.
 pub(super) fn place_for_root(path: &[u8]) -> Place {
     match path {
         b"/proc/devices" => Place::ProcDevices,
         path if path.ends_with(b"/control") => Place::Control,
+        path if path.starts_with(b"/sys/dev/block/") => {
+            let place = sys_place(Path::new(OsStr::from_bytes(path)), None);
+            let told = place.filter(|place| ["holders", "slaves"].contains(&&*place.attribute));
+            told.map_or(Place::Other, Place::Sys)
+        }
         _ => Place::Other,
     }
 }
 
 /// Where an ordinary user's program finds something else than there is: in folders called `mapper`, in the mount at
-/// `mountpoint`, and behind links to that where `follow` is set. `path` is absolute.
-pub(super) fn place_for_user(path: &Path, mountpoint: &Path, follow: bool) -> Place {
+/// `mountpoint`, in `/sys` what is told of devices with the number `major`, and behind links to that where `follow` is
+/// set. `path` is absolute.
+pub(super) fn place_for_user(path: &Path, mountpoint: &Path, major: u32, follow: bool) -> Place {
     let mut path = path.to_path_buf();
     for _ in 0..MOST_LINKS {
-        let place = named(&path, mountpoint);
+        let place = named(&path, mountpoint, major);
         if place != Place::Other {
             return place;
         }
@@ -48,11 +62,17 @@ pub(super) fn place_for_user(path: &Path, mountpoint: &Path, follow: bool) -> Pl
     Place::Other
 }
 
-fn named(path: &Path, mountpoint: &Path) -> Place {
+fn named(path: &Path, mountpoint: &Path, major: u32) -> Place {
     if path == Path::new("/proc/devices") {
         return Place::ProcDevices;
     }
     let path = plain(path);
+    if let Ok(lock) = path.strip_prefix(LOCKS) {
+        return Place::Lock(lock.to_owned());
+    }
+    if let Some(place) = sys_place(&path, Some(major)) {
+        return Place::Sys(place);
+    }
     let (Some(folder), Some(name)) = (path.parent(), path.file_name()) else {
         return Place::Other;
     };
@@ -106,30 +126,38 @@ mod tests {
         assert_eq!(place_for_root(b"/proc/devices"), Place::ProcDevices);
         assert_eq!(place_for_root(b"/dev/mapper/vg-lv"), Place::Other);
         assert_eq!(place_for_root(b""), Place::Other);
+        let sys = place_for_root(b"/sys/dev/block/254:0/holders");
+        assert!(matches!(sys, Place::Sys(place) if place.number.to_string() == "254:0"));
+        assert_eq!(place_for_root(b"/sys/dev/block/7:256/ro"), Place::Other);
     }
 
     #[test]
     fn users_find_devices_by_every_name() {
         let mount = Path::new("/run/m");
         let device = |name: &str| Place::Device(name.to_owned());
-        let of = |path: &str| place_for_user(Path::new(path), mount, true);
+        let of = |path: &str| place_for_user(Path::new(path), mount, 252, true);
         assert_eq!(of("/dev/mapper/a"), device("a"));
         assert_eq!(of("/dev//./mapper/a"), device("a"));
         assert_eq!(of("/dev/x/../mapper/a"), device("a"));
         assert_eq!(of("/home/me/dev/mapper/control"), Place::Control);
         assert_eq!(of("/run/m/a"), device("a"));
         assert_eq!(of("/run/m"), Place::Other);
+        assert!(matches!(of("/sys/dev/block/252:0/dm/name"), Place::Sys(_)));
+        assert_eq!(of("/sys/dev/block/7:0"), Place::Other);
+        assert_eq!(of("/run/cryptsetup"), Place::Lock("".into()));
+        assert_eq!(of("/run/cryptsetup/L_7:0"), Place::Lock("L_7:0".into()));
+        assert_eq!(of("/run/cryptsetup/../x"), Place::Other);
         assert_eq!(of("/run/m/a/b"), Place::Other);
         assert_eq!(of("/"), Place::Other);
         let folder = tempfile::tempdir().unwrap();
         let (link, again) = (folder.path().join("lv"), folder.path().join("again"));
         symlink("/dev/mapper/vg-lv", &link).unwrap();
         symlink("lv", &again).unwrap();
-        assert_eq!(place_for_user(&again, mount, true), device("vg-lv"));
-        assert_eq!(place_for_user(&again, mount, false), Place::Other);
+        assert_eq!(place_for_user(&again, mount, 252, true), device("vg-lv"));
+        assert_eq!(place_for_user(&again, mount, 252, false), Place::Other);
         let round = folder.path().join("round");
         symlink("round", &round).unwrap();
-        assert_eq!(place_for_user(&round, mount, true), Place::Other);
+        assert_eq!(place_for_user(&round, mount, 252, true), Place::Other);
     }
 
     #[test]

@@ -3,16 +3,13 @@
 //! One thread takes the calls and lets those go on that are none of ours. What asks the daemon, and so may wait, is
 //! done by a thread of its own: nobody waits for another's call.
 
-use std::fs::{self, File};
-use std::io::{Seek, Write};
-use std::os::fd::OwnedFd;
+use std::fs::File;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::thread;
 
 use rustix::fs::{
-    AtFlags, CWD, FileType, MemfdFlags, Mode as FileMode, OFlags, fstat, major, memfd_create,
-    minor, open, openat, stat, statat,
+    AtFlags, CWD, FileType, MemfdFlags, OFlags, fstat, major, memfd_create, minor, stat, statat,
 };
 use rustix::io::Errno;
 use rustix::process::{Pid, Signal, WaitOptions, kill_process, setpgid, waitpid};
@@ -20,9 +17,12 @@ use rustix::process::{Pid, Signal, WaitOptions, kill_process, setpgid, waitpid};
 use super::caller::Caller;
 use super::control_node::ControlNode;
 use super::filter::{BLOCK_IOCTLS, DM_IOCTLS, Filter};
+use super::folders::Folders;
 use super::listener::{Answer, Listener, Trapped};
+use super::opening::open_ours;
 use super::paths::{Place, device_of, place_for_root, place_for_user};
 use super::process::{NotStarted, Reaction, react, start};
+use super::sysfs::SysPlace;
 use super::wire::News;
 use crate::control::protocol::json::MountInfo;
 use crate::control::protocol::run::{Mode, RunOptions};
@@ -43,11 +43,12 @@ pub(super) struct Supervisor {
     pub(super) mode: Mode,
     pub(super) mountpoint: PathBuf,
     /// Major number of mapped devices.
-    major: u32,
+    pub(super) major: u32,
     pub(super) node: ControlNode,
     /// What stands for the control node.
     control: File,
     control_id: (u64, u64),
+    pub(super) folders: Folders,
 }
 
 /// Starts the command, and answers for it and its children until all have ended. `front` hears what becomes of it.
@@ -67,13 +68,17 @@ pub(super) fn supervise(options: &RunOptions, mode: Mode, mount: &MountInfo, fro
     leave_the_job();
     let _ = News::Started(pid.as_raw_nonzero().get()).send(&front);
     let supervisor = Supervisor::new(Listener::new(listener), options, mode, mount);
-    let watched = watch(pid, front);
-    match (supervisor, watched) {
-        (Ok(supervisor), Ok(watched)) => {
-            supervisor.serve();
+    let watched = supervisor.and_then(|supervisor| {
+        let watched = watch(pid, front, supervisor.clone())?;
+        Ok((supervisor, watched))
+    });
+    match watched {
+        Ok((supervisor, watched)) => {
+            supervisor.clone().serve();
             let _ = watched.join();
+            supervisor.folders.clear();
         }
-        (Err(error), _) | (_, Err(error)) => eprintln!("dmfs: run: {error}"),
+        Err(error) => eprintln!("dmfs: run: {error}"),
     }
 }
 
@@ -105,7 +110,11 @@ fn leave_the_job() {
 }
 
 /// Tells the front what becomes of the command, and lets that go on when the front says so.
-fn watch(pid: Pid, front: UnixStream) -> std::io::Result<thread::JoinHandle<()>> {
+fn watch(
+    pid: Pid,
+    front: UnixStream,
+    supervisor: Arc<Supervisor>,
+) -> std::io::Result<thread::JoinHandle<()>> {
     let hears = front.try_clone()?;
     let go_on = move || {
         while News::receive(&hears) == Some(News::GoOn) {
@@ -125,6 +134,9 @@ fn watch(pid: Pid, front: UnixStream) -> std::io::Result<thread::JoinHandle<()>>
                 (None, Some(signal)) => News::Killed(signal),
                 (None, None) => News::Stopped(status.stopping_signal().unwrap_or(libc::SIGSTOP)),
             };
+            if !matches!(news, News::Stopped(_)) {
+                supervisor.folders.clear();
+            }
             let _ = news.send(&front);
             if !matches!(news, News::Stopped(_)) {
                 let _ = front.shutdown(std::net::Shutdown::Both);
@@ -167,6 +179,7 @@ impl Supervisor {
             major: mount.major,
             control,
             control_id: (about.st_dev, about.st_ino),
+            folders: Folders::new(),
         }))
     }
 
@@ -225,7 +238,7 @@ impl Supervisor {
             return self.device_at(caller, folder);
         }
         match caller.absolute(folder, path) {
-            Some(path) => place_for_user(&path, &self.mountpoint, follow),
+            Some(path) => place_for_user(&path, &self.mountpoint, self.major, follow),
             None => Place::Other,
         }
     }
@@ -291,6 +304,8 @@ impl Supervisor {
             }
             Place::ProcDevices => Some(Work::OpenDrivers { flags }),
             Place::Device(name) => Some(Work::OpenDevice { name, flags }),
+            Place::Lock(name) => Some(Work::OpenLock { name, flags }),
+            Place::Sys(place) => Some(Work::OpenAttribute { place, flags }),
             Place::Control | Place::Other => None,
         }
     }
@@ -327,6 +342,7 @@ impl Supervisor {
         if self.mode == Mode::User {
             return match self.place(caller, folder, at, false) {
                 Place::Device(name) => Some(Work::Unlink { name }),
+                Place::Lock(name) => Some(Work::UnlinkLock { name }),
                 _ => None,
             };
         }
@@ -348,9 +364,17 @@ impl Supervisor {
                 close_on_exec: flags.contains(OFlags::CLOEXEC),
             }),
             Work::OpenDrivers { flags } => Ok(Answer::Descriptor {
-                fd: self.drivers().map_err(errno)?,
+                fd: self.drivers()?,
                 close_on_exec: flags.contains(OFlags::CLOEXEC),
             }),
+            Work::OpenLock { name, flags } => {
+                open_ours(&self.folders.lock(&name).map_err(errno)?, flags)
+            }
+            Work::UnlinkLock { name } => {
+                rustix::fs::unlink(self.folders.lock(&name).map_err(errno)?)?;
+                Ok(Answer::Value(0))
+            }
+            Work::OpenAttribute { place, flags } => self.open_attribute(&place, flags),
             Work::Unlink { name } => match self.node.device(&name) {
                 Ok(_) => Err(Errno::PERM),
                 Err(_) => Ok(Answer::Continue),
@@ -369,43 +393,6 @@ impl Supervisor {
         }
     }
 
-    /// `/proc/devices` with one more line.
-    fn drivers(&self) -> std::io::Result<OwnedFd> {
-        let real = fs::read_to_string("/proc/devices")?;
-        let mut copy = File::from(memfd_create("devices", MemfdFlags::CLOEXEC)?);
-        write!(copy, "{}", with_driver(&real, self.major))?;
-        copy.rewind()?;
-        // Nobody writes to the original either.
-        let again = format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&copy));
-        let flags = OFlags::RDONLY | OFlags::CLOEXEC;
-        Ok(open(again, flags, FileMode::empty())?)
-    }
-
-    fn open_device(&self, name: &str, flags: OFlags) -> Result<Answer, Errno> {
-        if flags.contains(OFlags::DIRECTORY) {
-            return Err(Errno::NOTDIR);
-        }
-        if flags.contains(OFlags::CREATE | OFlags::EXCL) {
-            return Err(Errno::EXIST);
-        }
-        if flags.contains(OFlags::EXCL) && self.lies_below(name)? {
-            return Err(Errno::BUSY);
-        }
-        // What says how a file is to be made, and cut, says nothing about a device.
-        let unmeant = OFlags::CREATE | OFlags::EXCL | OFlags::TRUNC | OFlags::NOFOLLOW;
-        let file = self.file(name);
-        let opened = openat(
-            CWD,
-            file,
-            (flags - unmeant) | OFlags::CLOEXEC,
-            FileMode::empty(),
-        )?;
-        Ok(Answer::Descriptor {
-            fd: opened,
-            close_on_exec: flags.contains(OFlags::CLOEXEC),
-        })
-    }
-
     /// The device's file.
     pub(super) fn file(&self, name: &str) -> PathBuf {
         Path::new(&self.mountpoint).join(name)
@@ -420,6 +407,12 @@ pub(super) enum Work {
     OpenControl { flags: OFlags },
     /// `/proc/devices`.
     OpenDrivers { flags: OFlags },
+    /// A lock of cryptsetup's, or their folder.
+    OpenLock { name: PathBuf, flags: OFlags },
+    /// To take such a lock away.
+    UnlinkLock { name: PathBuf },
+    /// What `/sys` says of a mapped device.
+    OpenAttribute { place: SysPlace, flags: OFlags },
     /// A mapped device.
     OpenDevice { name: String, flags: OFlags },
     /// To take a device's node away.
@@ -438,27 +431,6 @@ pub(super) enum Work {
     },
 }
 
-/// The kernel's list of drivers with the device mapper in its place among the block devices.
-fn with_driver(real: &str, major: u32) -> String {
-    let line = format!("{major:>3} device-mapper\n");
-    match real.ends_with('\n') || real.is_empty() {
-        true => format!("{real}{line}"),
-        false => format!("{real}\n{line}"),
-    }
-}
-
 pub(super) fn errno(error: std::io::Error) -> Errno {
     Errno::from_io_error(&error).unwrap_or(Errno::IO)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::with_driver;
-
-    #[test]
-    fn the_driver_is_listed_last() {
-        let real = "Character devices:\n 10 misc\n\nBlock devices:\n  7 loop\n";
-        assert_eq!(with_driver(real, 7), format!("{real}  7 device-mapper\n"));
-        assert_eq!(with_driver("x", 253), "x\n253 device-mapper\n");
-    }
 }

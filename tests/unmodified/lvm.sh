@@ -1,5 +1,5 @@
 # The life of logical volumes, by lvm itself. Sourced: $folder is for scratch, $pv a block device of 96 MiB or more; `use`
-# says how a volume is used as a file system.
+# says how a device is used as a file system.
 set -eu
 
 # A name that no other group of the machine has.
@@ -40,6 +40,10 @@ expect() {
     [ "$found" = "$3" ] || { echo "$2: $1 is $found, expected $3"; exit 1; }
 }
 
+use_volume() {
+    use "$DM_DEV_DIR/$vg/$1" "$2" "$vg-$1"
+}
+
 make_volumes() {
     lvm pvcreate -q "$pv"
     lvm vgcreate -q "$vg" "$pv"
@@ -47,17 +51,17 @@ make_volumes() {
     lvm lvcreate -q -y -W n -L 16M -n grows "$vg"
     expect lv_size,segtype plain 16.00m,linear
     mkfs.ext4 -q "$DM_DEV_DIR/$vg/plain"
-    use plain write
+    use_volume plain write
     lvm lvextend -q -L 32M "$vg/plain"
     expect lv_size plain 32.00m
     resize2fs "$DM_DEV_DIR/$vg/plain" >/dev/null 2>&1
-    use plain read
+    use_volume plain read
     lvm lvrename -q "$vg" grows kept
     dd if=/dev/zero of="$DM_DEV_DIR/$vg/kept" bs=64k count=16 conv=notrunc status=none
     lvm vgchange -q -an "$vg"
     test ! -e "$DM_DEV_DIR/mapper/$vg-plain"
     lvm vgchange -q -ay "$vg"
-    use plain read
+    use_volume plain read
     lvm vgchange -q -an "$vg"
 }
 
@@ -65,7 +69,7 @@ make_volumes() {
 find_volumes() {
     lvm vgchange -q -ay "$vg"
     expect lv_size plain 32.00m
-    use plain read
+    use_volume plain read
     lvm lvremove -q -y "$vg/kept"
     lvm lvremove -q -y "$vg/plain"
     test -z "$(dmsetup ls | grep "^$vg-" || true)"

@@ -10,15 +10,17 @@ must_fail() {
     ! "$@" 2>/dev/null || { echo "succeeded: $*"; exit 1; }
 }
 
+# The device $1, a mapped device of the name $3, as a file system: $2 is write or read.
 use() {
+    fsck.ext4 -fn "$1" >/dev/null 2>&1
     mkdir -p "$folder/mnt"
-    mount "/dev/$vg/$1" "$folder/mnt"
+    mount "$1" "$folder/mnt"
     case $2 in
     write) echo "what was written" >"$folder/mnt/file" ;;
     read) grep -qx "what was written" "$folder/mnt/file" ;;
     esac
     # Nobody takes a mounted device away.
-    must_fail dmsetup remove "$vg-$1"
+    must_fail dmsetup remove "$3"
     umount "$folder/mnt"
 }
 
@@ -39,12 +41,35 @@ striped)
     lvm lvcreate -q -y -W n -i 2 -I 64k -L 32M -n wide "$vg"
     expect lv_size,segtype,stripes wide 32.00m,striped,2
     mkfs.ext4 -q "/dev/$vg/wide"
-    use wide write
-    use wide read
+    use_volume wide write
+    use_volume wide read
     # What a table lies on is claimed.
     must_fail mount /dev/mapper/$n-pv1 "$folder/mnt"
     lvm vgremove -q -y "$vg"
     dmsetup remove $n-pv1 $n-pv2
+    ;;
+crypt-make | crypt-find)
+    disk=$3
+    . "$(dirname "$0")/cryptsetup.sh"
+    case $2 in crypt-make) make_encrypted ;; crypt-find) find_encrypted ;; esac
+    ;;
+plain-make | plain-find)
+    disk=$3
+    . "$(dirname "$0")/cryptsetup.sh"
+    case $2 in plain-make) plain write ;; plain-find) plain read ;; esac
+    ;;
+crypt-file)
+    # An image: cryptsetup attaches a loop device by itself, which goes with the mapped one.
+    . "$(dirname "$0")/cryptsetup.sh"
+    disk=$3
+    luks luksFormat --type luks2 $cheap "$disk"
+    luks open "$disk" "$n"
+    expect_told loop "$3"
+    mkfs.ext4 -q "/dev/mapper/$n"
+    use "/dev/mapper/$n" write "$n"
+    luks resize --size 40960 "$n"
+    cryptsetup close "$n"
+    test -z "$(losetup --noheadings --associated "$3")"
     ;;
 kpartx)
     kpartx -a "$3"

@@ -8,16 +8,17 @@ must_fail() {
     ! "$@" 2>/dev/null || { echo "succeeded: $*"; exit 1; }
 }
 
-# A file system cannot be mounted here.
+# The device $1 as a file system, which cannot be mounted here: $2 is write or read.
 use() {
     case $2 in
     write)
         echo "what was written" >"$folder/text"
-        debugfs -w -R "write $folder/text file" "$DM_DEV_DIR/$vg/$1" >/dev/null 2>&1
+        debugfs -w -R "rm file" "$1" >/dev/null 2>&1
+        debugfs -w -R "write $folder/text file" "$1" >/dev/null 2>&1
         ;;
-    read) debugfs -R "cat file" "$DM_DEV_DIR/$vg/$1" 2>/dev/null | grep -qx "what was written" ;;
+    read) debugfs -R "cat file" "$1" 2>/dev/null | grep -qx "what was written" ;;
     esac
-    fsck.ext4 -fn "$DM_DEV_DIR/$vg/$1" >/dev/null 2>&1
+    fsck.ext4 -fn "$1" >/dev/null 2>&1
 }
 
 case $2 in
@@ -30,6 +31,21 @@ lvm-make | lvm-find)
     sysfs=0
     . "$(dirname "$0")/lvm.sh"
     case $2 in lvm-make) make_volumes ;; lvm-find) find_volumes ;; esac
+    ;;
+crypt-make | crypt-find | plain-make | plain-find)
+    # Loop devices are root's: cryptsetup wants a block device, which a mapped one is told to be.
+    dmsetup create disk --table "0 $(($(stat -c %s "$3") / 512)) linear $3 0"
+    disk=/dev/mapper/disk
+    n=secret
+    . "$(dirname "$0")/cryptsetup.sh"
+    case $2 in
+    crypt-make) make_encrypted ;;
+    crypt-find) find_encrypted ;;
+    plain-make) plain write ;;
+    plain-find) plain read ;;
+    esac
+    dmsetup remove disk
+    test "$(dmsetup ls)" = "No devices found"
     ;;
 files)
     test "$(id -u)" != 0
