@@ -348,6 +348,46 @@ fn a_suspend_lets_go_of_hundreds_that_wait_and_nobody_else_waits_with_them() {
     mount.stop();
 }
 
+/// Reads `count` blocks with so many under way at once.
+fn read_at_once(file: &Path, count: u64) -> std::process::Child {
+    let words = [
+        "--name=x".to_owned(),
+        format!("--filename={}", word(file)),
+        "--rw=read --bs=4k --direct=1 --ioengine=libaio".replace(' ', "\n"),
+        format!("--iodepth={count}"),
+        format!("--size={}", count * 4096),
+    ];
+    let words: Vec<&str> = words.iter().flat_map(|words| words.lines()).collect();
+    let mut fio = tools::command("fio");
+    let fio = fio.args(words).stdout(std::process::Stdio::null());
+    fio.spawn()
+        .unwrap_or_else(|error| panic!("{}", tools::missing("fio", &error)))
+}
+
+#[test]
+fn a_thousand_that_are_held_leave_room_for_others() {
+    const HELD: u64 = 1000;
+    let watchdog = Watchdog::of_seconds(120);
+    let mount = Mount::start();
+    watchdog.mind(&mount);
+    let (slow, quick) = (mount.backing("slow", 4 * MIB), mount.backing("quick", MIB));
+    mount.create("slow", &format!("0 8192 delay {} 0 3600000", word(&slow)));
+    mount.create("quick", &format!("0 2048 linear {} 0", word(&quick)));
+    let mut waits = read_at_once(&mount.device("slow"), HELD);
+    let held = format!("0 8192 delay {HELD} 0 0\n");
+    while mount.dmfs(&["status", "slow"]).must() != held {
+        assert!(waits.try_wait().unwrap().is_none());
+        thread::sleep(Duration::from_millis(5));
+    }
+    let beside = read_at_once(&mount.device("quick"), 32);
+    assert!(beside.wait_with_output().unwrap().status.success());
+    assert_eq!(mount.dmfs(&["status", "slow"]).must(), held);
+    mount.dmfs(&["suspend", "slow"]).must();
+    assert!(waits.wait().unwrap().success());
+    mount.dmfs(&["resume", "slow"]).must();
+    mount.stop();
+}
+
 #[test]
 fn a_failing_run_repeats() {
     let watchdog = Watchdog::of_seconds(60);

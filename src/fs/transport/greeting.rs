@@ -9,8 +9,9 @@ use fuser::{Config, Filesystem, InitFlags, KernelConfig, Request, Session, Sessi
 use crate::fs::protocol::MAX_REQUEST;
 use crate::sync::{Arc, OnceLock};
 
-/// Requests that the kernel sends without waiting for each other's answers.
-const MAX_BACKGROUND: u16 = 128;
+/// Asynchronous requests that the kernel has under way at a time, of all devices together: a device that holds back a
+/// thousand of them leaves others room. (An ordinary user gets no more than the module's `max_user_bgreq`.)
+const MAX_BACKGROUND: u16 = 4096;
 
 /// Asked for where the kernel offers it.
 const WANTED: InitFlags = InitFlags::FUSE_ASYNC_DIO
