@@ -4,26 +4,27 @@
 //! Its lock is held for moments only, never while a table is built, requests drain or somebody is told of a
 //! change. Tables are dropped outside of it, because a table that goes closes the devices it held.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+mod names;
+mod surroundings;
+mod tables;
+
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::Refusal;
 use super::state::{AttachedRecord, DeviceRecord};
 use crate::backing::BackingStore;
-use crate::backing::loop_device::Reserved;
-use crate::device::{
-    Above, CachePolicy, Change, Device, Directory, Events, Identity, Removal, ResumeError,
-    SuspendOptions,
-};
+use crate::device::{Above, CachePolicy, Change, Device, Directory, Events, Identity, Removal};
 use crate::io::{DeviceNumber, Errno};
 use crate::sync::{Arc, Mutex, OnceLock, RwLock, Weak};
-use crate::table::Table;
 use crate::target::{EventSink, TargetKind};
+
+pub(super) use names::check_name;
+pub use surroundings::Surroundings;
+pub(super) use tables::MAX_STACK_DEPTH;
 
 /// Minor numbers are 20 bits wide, as the kernel's.
 const MAX_MINOR: u32 = (1 << 20) - 1;
-/// The most devices stacked on one another: a request descends them by recursion.
-pub(super) const MAX_STACK_DEPTH: usize = 128;
 /// How often a number is tried that other processes then take.
 const N_TRIES: u32 = 16;
 /// The first permanent number: 1 is the mount's own folder.
@@ -46,71 +47,6 @@ pub struct Registry {
     default_cache: OnceLock<CachePolicy>,
     /// Itself, for its devices.
     me: Weak<Registry>,
-}
-
-/// What lies around the registry and has to keep up with it: the mount and its loop devices.
-pub trait Surroundings: Send + Sync {
-    /// The set of devices has changed so. Called without any lock held.
-    fn changed(&self, change: &Change);
-
-    /// Waits until openers that have gone are counted as gone: the kernel tells of a close only after the process
-    /// that closed has gone on.
-    fn settle(&self);
-
-    /// Lets go of a device that is to be removed, as far as nobody else uses what holds it.
-    fn let_go(&self, device: &Device);
-
-    /// Takes the number that a device which is to be made has on this machine; `None` where the registry counts by
-    /// itself.
-    ///
-    /// # Errors
-    /// Where there is none, or `wanted` is taken.
-    fn reserve(&self, _wanted: Option<u32>) -> Result<Option<Reserved>, Refusal> {
-        Ok(None)
-    }
-
-    /// Shows a device that was just made to the machine. It is not made where that fails.
-    ///
-    /// # Errors
-    /// EAGAIN where it is to be tried with another number; what stands in the way.
-    fn appear(&self, _device: &Device, _reserved: Reserved) -> Result<(), Refusal> {
-        Ok(())
-    }
-
-    /// A table lies on the device from now on.
-    ///
-    /// # Errors
-    /// EBUSY where somebody has the device for himself.
-    fn hold(&self, _device: &Device) -> Result<(), Errno> {
-        Ok(())
-    }
-
-    /// A table that lay on the device is gone.
-    fn unhold(&self, _device: &Device) {}
-
-    /// How many have the device open, `counted` of them its file or as tables; `look`: whatever it takes to know.
-    fn open_count(&self, _device: &Device, counted: u32, _look: bool) -> u32 {
-        counted
-    }
-
-    /// The device is to be removed when its last user lets go of it, or not any more where `not` is set.
-    fn leave(&self, _device: &Device, _not: bool) {}
-
-    /// Sends what was written to the device's file and is cached to the device, and forgets what was read.
-    fn write_back(&self, device: &Device);
-
-    /// Whether files can be opened with this policy.
-    ///
-    /// # Errors
-    /// Why not.
-    fn offers(&self, policy: CachePolicy) -> Result<(), String>;
-
-    /// Notes what a device is like now, for a daemon that may have to go on where this one dies. What is not noted
-    /// has not happened; no caller is answered before.
-    fn note(&self, _device: &Device) {}
-
-    /// Notes which loop devices are attached now, likewise.
-    fn note_loops(&self, _loops: Vec<AttachedRecord>) {}
 }
 
 /// How the mount is recognised in a device argument.
@@ -487,189 +423,6 @@ impl Registry {
         }
     }
 
-    /// Gives a device another name.
-    ///
-    /// # Errors
-    /// EINVAL for a bad name, EBUSY for one that is taken, even by this device.
-    pub fn rename(&self, device: &Arc<Device>, to: &str) -> Result<(), Refusal> {
-        check_name(to)?;
-        let from = {
-            let mut devices = self.devices.write();
-            let identity = device.identity();
-            if devices.by_name.contains_key(to) {
-                let text = format!(
-                    "ioctl: Unable to change name on mapped device {} to one that already exists: {to}",
-                    identity.name
-                );
-                return Err(Refusal::message(Errno::BUSY, text));
-            }
-            devices.by_name.remove(&identity.name);
-            devices.by_name.insert(to.to_owned(), device.clone());
-            device.set_identity(Identity {
-                name: to.to_owned(),
-                uuid: identity.uuid,
-            });
-            identity.name
-        };
-        if device.active().is_some() {
-            device.events().raise();
-        }
-        self.tell(&Change::Renamed {
-            id: device.id(),
-            from,
-            to: to.to_owned(),
-        });
-        self.note(device);
-        Ok(())
-    }
-
-    /// Gives a device its uuid, once.
-    ///
-    /// # Errors
-    /// EINVAL where it has one, EBUSY where another device has this one.
-    pub fn set_uuid(&self, device: &Arc<Device>, uuid: &str) -> Result<(), Refusal> {
-        let mut devices = self.devices.write();
-        let identity = device.identity();
-        if devices.by_uuid.contains_key(uuid) {
-            let text = format!(
-                "ioctl: Unable to change uuid on mapped device {} to one that already exists: {uuid}",
-                identity.name
-            );
-            return Err(Refusal::message(Errno::BUSY, text));
-        }
-        if !identity.uuid.is_empty() {
-            let text = format!(
-                "ioctl: Unable to change uuid of mapped device {} to {uuid} because uuid is already set to {}",
-                identity.name, identity.uuid
-            );
-            return Err(Refusal::message(Errno::INVAL, text));
-        }
-        devices.by_uuid.insert(uuid.to_owned(), device.clone());
-        device.set_identity(Identity {
-            uuid: uuid.to_owned(),
-            ..identity
-        });
-        drop(devices);
-        if device.active().is_some() {
-            device.events().raise();
-        }
-        self.note(device);
-        Ok(())
-    }
-
-    /// Puts a table into a device's inactive slot.
-    ///
-    /// # Errors
-    /// ELOOP where the device would lie below itself or the stack grow too deep; EINVAL where its live table's
-    /// kind may not be replaced.
-    pub fn load(&self, device: &Arc<Device>, table: Table) -> Result<(), Refusal> {
-        let table = Arc::new(table);
-        let _load = self.loads.lock();
-        let below = self.depth_below(&table, device.id(), &mut HashMap::new())?;
-        if below > 1 && below + self.depth_above(device.id()) > MAX_STACK_DEPTH {
-            return Err(Refusal::of(
-                Errno::LOOP,
-                &format!("at most {MAX_STACK_DEPTH} devices on one another"),
-                &device.name(),
-            ));
-        }
-        device
-            .load(table)
-            .map_err(|error| Refusal::message(error.errno, format!("ioctl: {}", error.text)))?;
-        self.note(device);
-        Ok(())
-    }
-
-    /// How many devices lie on one another below `table`, with its own; ELOOP where `id` is among them. `known`
-    /// remembers the depths found on the way.
-    fn depth_below(
-        &self,
-        table: &Table,
-        id: u64,
-        known: &mut HashMap<u64, usize>,
-    ) -> Result<usize, Refusal> {
-        let mut deepest = 0;
-        for below in table.devices().iter().filter_map(|device| device.mapped) {
-            if below == id {
-                let name = self
-                    .by_id(id)
-                    .map(|device| device.name())
-                    .unwrap_or_default();
-                return Err(Refusal::of(
-                    Errno::LOOP,
-                    "a device that does not lie on this one",
-                    &name,
-                ));
-            }
-            if let Some(&depth) = known.get(&below) {
-                deepest = deepest.max(depth);
-                continue;
-            }
-            let Some(device) = self.by_id(below) else {
-                continue;
-            };
-            let state = device.state();
-            let mut depth = 1;
-            for table in [state.active, state.inactive].into_iter().flatten() {
-                depth = depth.max(self.depth_below(&table, id, known)?);
-            }
-            known.insert(below, depth);
-            deepest = deepest.max(depth);
-        }
-        Ok(deepest + 1)
-    }
-
-    /// How many devices lie on one another above the device `id`.
-    fn depth_above(&self, id: u64) -> usize {
-        let mut level = HashSet::from([id]);
-        for depth in 0..MAX_STACK_DEPTH {
-            let uses_level = |table: &Arc<Table>| {
-                table
-                    .devices()
-                    .iter()
-                    .any(|device| device.mapped.is_some_and(|id| level.contains(&id)))
-            };
-            let above = self.list().into_iter().filter(|device| {
-                let state = device.state();
-                [state.active, state.inactive]
-                    .iter()
-                    .flatten()
-                    .any(uses_level)
-            });
-            let above: HashSet<u64> = above.map(|device| device.id()).collect();
-            if above.is_empty() {
-                return depth;
-            }
-            level = above;
-        }
-        MAX_STACK_DEPTH
-    }
-
-    /// Resumes a device, with its inactive table if there is one, and tells of the change.
-    ///
-    /// # Errors
-    /// As for [`Device::resume`].
-    pub fn resume(
-        &self,
-        device: &Arc<Device>,
-        options: SuspendOptions,
-        keep_waiting: &mut dyn FnMut() -> bool,
-    ) -> Result<(), ResumeError> {
-        // Noted before a request can meet the new table: what is written then must be found again.
-        let result = device.resume_noting(options, keep_waiting, &mut || self.note(device));
-        if result.is_err() {
-            self.note(device);
-        }
-        let swapped = match &result {
-            Ok(resumed) => resumed.swapped,
-            Err(error) => error.swapped,
-        };
-        if swapped {
-            self.tell(&Change::Changed { id: device.id() });
-        }
-        result.map(|_| ())
-    }
-
     /// Ends every device, whoever holds it open: waiting requests fail, what was written is flushed. For the end
     /// of the mount.
     pub fn shut_down(&self) {
@@ -689,28 +442,6 @@ impl Above for Registry {
         {
             surroundings.write_back(device);
         }
-    }
-}
-
-impl Registry {
-    /// True where a device below `device` is suspended.
-    fn lies_on_suspended(&self, device: &Device) -> bool {
-        let below = |table: Arc<Table>| -> Vec<u64> {
-            let mapped = table.devices().iter().filter_map(|device| device.mapped);
-            mapped.collect()
-        };
-        let mut left: Vec<u64> = device.active().map(below).unwrap_or_default();
-        let mut seen = HashSet::new();
-        while let Some(id) = left.pop() {
-            let Some(device) = self.by_id(id).filter(|_| seen.insert(id)) else {
-                continue;
-            };
-            if device.is_suspended() {
-                return true;
-            }
-            left.extend(device.active().map(below).unwrap_or_default());
-        }
-        false
     }
 }
 
@@ -782,17 +513,6 @@ impl Directory for Registry {
             self.finish_removal(&device);
         }
     }
-}
-
-/// The kernel's rules for a name (dm-ioctl.c: check_name).
-pub(super) fn check_name(name: &str) -> Result<(), Refusal> {
-    let text = match name {
-        "" => "ioctl: device name cannot be empty",
-        "control" | "." | ".." => r#"ioctl: device name cannot be "control", ".", or "..""#,
-        name if name.contains('/') => "ioctl: device name cannot contain '/'",
-        _ => return Ok(()),
-    };
-    Err(Refusal::message(Errno::INVAL, text.into()))
 }
 
 #[cfg(test)]
