@@ -1,15 +1,16 @@
 //! How many workers wait for requests.
 //!
-//! A request wakes the worker that has waited longest. Where one worker would do, two of them take turns, each of
-//! them cold when its turn comes, and a lone reader gets a third of the requests. So only one waits at first. It
-//! calls another where it finds a request waiting behind the one it has just taken; that one goes off duty again
-//! when it has found none behind its own for a while.
+//! A request wakes the worker that has waited longest. Where requests come one after the other, one worker who waits or
+//! two are enough; which is better is found out by [trying](Trial), as more of them take turns and are cold when their turn
+//! comes. A worker calls another where it finds a request waiting behind the one it has just taken; that one goes off
+//! duty again when it has found none behind its own for a while.
 //!
 //! Whoever takes long over a request might keep the next one waiting without knowing of it. While there are
 //! requests, the first of those off duty looks every few milliseconds whether that is so, and steps in.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use super::trial::Trial;
 use crate::sync::{AtomicBool, AtomicU64, AtomicUsize, Condvar, Mutex, Ordering};
 
 /// The most workers of a crew.
@@ -22,6 +23,8 @@ const SHORT_REQUESTS_AT_WORK: u32 = 64;
 const LONG_REQUEST: usize = 64 << 10;
 /// Who has found nothing behind its requests so often goes off duty.
 const QUIET_LOOKS: u32 = 32;
+/// Requests of the first worker in a period.
+const PERIOD: u32 = 64;
 /// How long a request may keep all of the crew busy unnoticed.
 const TICK: Duration = Duration::from_millis(5);
 /// The same where nothing had happened for a tick.
@@ -32,6 +35,8 @@ pub struct Crew {
     size: usize,
     /// Workers with a lower number are on duty.
     on_duty: AtomicUsize,
+    /// So many are on duty even when nothing waits.
+    fewest: AtomicUsize,
     progress: [Progress; MOST],
     /// The one who looks after the others has stopped doing so often.
     slow: AtomicBool,
@@ -53,14 +58,27 @@ pub struct Looks {
     /// Requests until the next look.
     left: u32,
     quiet: u32,
+    /// Of the first worker.
+    period: Period,
+}
+
+/// A stretch of requests that the first worker serves, to be compared with others.
+#[derive(Default)]
+struct Period {
+    left: u32,
+    /// When it began, and all that had been served by then.
+    begun: Option<(Instant, u64)>,
+    trial: Trial,
 }
 
 impl Crew {
-    /// A crew of `size`, [`MOST`] at most, of whom the first is on duty.
+    /// A crew of `size`, [`MOST`] at most, of whom the first two are on duty.
     pub fn new(size: usize) -> Crew {
+        let size = size.clamp(1, MOST);
         Crew {
-            size: size.clamp(1, MOST),
-            on_duty: AtomicUsize::new(1),
+            size,
+            on_duty: AtomicUsize::new(size.min(2)),
+            fewest: AtomicUsize::new(size.min(2)),
             progress: Default::default(),
             slow: AtomicBool::new(false),
             ended: AtomicBool::new(false),
@@ -132,6 +150,12 @@ impl Crew {
             self.slow.store(false, Ordering::Relaxed);
             self.call();
         }
+        if worker == 0 {
+            match looks.period.left.checked_sub(1) {
+                Some(left) => looks.period.left = left,
+                None => self.end_period(&mut looks.period),
+            }
+        }
         if looks.left > 0 && len < LONG_REQUEST {
             looks.left -= 1;
             return;
@@ -140,7 +164,8 @@ impl Crew {
         let on_duty = self.on_duty.load(Ordering::Relaxed);
         if !is_backlog() {
             looks.quiet += 1;
-            if worker > 0 && worker + 1 == on_duty && looks.quiet >= QUIET_LOOKS {
+            let is_spare = worker + 1 == on_duty && on_duty > self.fewest.load(Ordering::Relaxed);
+            if is_spare && looks.quiet >= QUIET_LOOKS {
                 looks.quiet = 0;
                 self.change(on_duty, worker);
             }
@@ -151,6 +176,23 @@ impl Crew {
             } else {
                 looks.left = SHORT_REQUESTS_AT_WORK - 1;
             }
+        }
+    }
+
+    /// Has the trial say how many are to wait from now on.
+    #[cold]
+    fn end_period(&self, period: &mut Period) {
+        let now = Instant::now();
+        let served = self.progress_of(self.size).iter().sum::<u64>() / 2;
+        period.left = PERIOD;
+        let Some((begun, before)) = period.begun.replace((now, served)) else {
+            return;
+        };
+        let requests = served.saturating_sub(before);
+        let fewest = period.trial.period(requests, now - begun);
+        let was = self.fewest.swap(fewest, Ordering::Relaxed);
+        if fewest != was {
+            self.change(was, fewest);
         }
     }
 
@@ -205,6 +247,14 @@ mod tests {
         crew.on_duty.load(Ordering::Relaxed)
     }
 
+    /// Of whom one is on duty at least, and at present.
+    fn lone(size: usize) -> Crew {
+        let crew = Crew::new(size);
+        crew.on_duty.store(1, Ordering::Relaxed);
+        crew.fewest.store(1, Ordering::Relaxed);
+        crew
+    }
+
     fn take(crew: &Crew, worker: usize, len: usize, looks: &mut Looks, is_backlog: bool) {
         crew.taken(worker, len, looks, || is_backlog);
         crew.served(worker);
@@ -212,7 +262,7 @@ mod tests {
 
     #[test]
     fn a_backlog_calls_another_and_a_quiet_time_sends_it_off() {
-        let crew = Crew::new(3);
+        let crew = lone(3);
         let mut first = Looks::default();
         take(&crew, 0, 4096, &mut first, false);
         for _ in 1..SHORT_REQUESTS {
@@ -240,8 +290,24 @@ mod tests {
     }
 
     #[test]
+    fn two_wait_and_one_alone_now_and_then_to_see_what_is_faster() {
+        let crew = Crew::new(4);
+        let (mut first, mut second) = (Looks::default(), Looks::default());
+        let mut seen = [0; 2];
+        for _ in 0..60_000 {
+            take(&crew, 0, 4096, &mut first, false);
+            take(&crew, 1, 4096, &mut second, false);
+            seen[on_duty(&crew) - 1] += 1;
+        }
+        assert!(seen[0] > 0 && seen[1] > 0, "{seen:?}");
+        let crew = Crew::new(1);
+        take(&crew, 0, 4096, &mut first, true);
+        assert_eq!(on_duty(&crew), 1);
+    }
+
+    #[test]
     fn one_who_is_off_duty_steps_in_for_one_who_takes_long() {
-        let crew = Arc::new(Crew::new(2));
+        let crew = Arc::new(lone(2));
         let second = crew.clone();
         let waiting = thread::spawn(move || second.wait_for_duty(1));
         thread::sleep(Duration::from_millis(20));
@@ -254,7 +320,7 @@ mod tests {
 
     #[test]
     fn those_off_duty_go_home_with_the_others() {
-        let crew = Arc::new(Crew::new(4));
+        let crew = Arc::new(lone(4));
         let waiting: Vec<_> = (1..4)
             .map(|worker| {
                 let crew = crew.clone();

@@ -12,6 +12,7 @@ mod connection;
 mod crew;
 mod greeting;
 mod reply;
+mod trial;
 mod uring;
 
 pub use backing::Backing;

@@ -1,0 +1,153 @@
+//! Whether one worker or two should wait for requests that come one after the other, found out by trying.
+//!
+//! With one, nobody is ever cold, and the processor that a lone reader runs on does less. With two, the reader and whoever
+//! serves it come to run on one processor more often, and a processor that sleeps need not be woken for each request:
+//! several times as fast where that takes long, as in virtual machines. Neither is better everywhere, and what
+//! is depends on what else runs.
+
+use std::time::Duration;
+
+/// Periods that are compared at a time.
+const PERIODS: u32 = 4;
+/// Periods until the first trial, and until one after a change; twice as many after each that changes nothing.
+const FIRST_WAIT: u32 = 60;
+const LONGEST_WAIT: u32 = 2000;
+/// A request that takes longer, on average, waits for other things than workers.
+const LONG_REQUEST: Duration = Duration::from_micros(500);
+
+/// The trials of one crew.
+pub(super) struct Trial {
+    /// How many wait while nothing is tried.
+    settled: usize,
+    /// Periods until the next trial.
+    wait: u32,
+    next_wait: u32,
+    /// Periods that the stretch that is measured has lasted.
+    periods: u32,
+    stretch: Stretch,
+    /// What the stretch before the trial came to, during one.
+    before: Option<Stretch>,
+}
+
+#[derive(Clone, Copy, Default)]
+struct Stretch {
+    requests: u64,
+    nanoseconds: u64,
+}
+
+impl Stretch {
+    /// True where it is faster than `other` by more than a twentieth.
+    fn beats(self, other: Stretch) -> bool {
+        let (requests, nanoseconds) = (u128::from(self.requests), u128::from(self.nanoseconds));
+        let (others, time) = (u128::from(other.requests), u128::from(other.nanoseconds));
+        20 * requests * time > 21 * others * nanoseconds
+    }
+}
+
+impl Trial {
+    /// Begins with two.
+    pub(super) fn new() -> Trial {
+        Trial {
+            settled: 2,
+            wait: FIRST_WAIT,
+            next_wait: FIRST_WAIT,
+            periods: 0,
+            stretch: Stretch::default(),
+            before: None,
+        }
+    }
+
+    /// A period is over, in which so many requests were served in that time. Gives how many are to wait from now on.
+    pub(super) fn period(&mut self, requests: u64, took: Duration) -> usize {
+        let nanoseconds = u64::try_from(took.as_nanos()).unwrap_or(u64::MAX);
+        if nanoseconds / requests.max(1) > LONG_REQUEST.as_nanos() as u64 {
+            (self.periods, self.stretch, self.before) = (0, Stretch::default(), None);
+            return self.settled;
+        }
+        self.wait = self.wait.saturating_sub(1);
+        if self.wait >= PERIODS {
+            return self.settled;
+        }
+        self.periods += 1;
+        self.stretch.requests += requests;
+        self.stretch.nanoseconds = self.stretch.nanoseconds.saturating_add(nanoseconds);
+        if self.periods == PERIODS {
+            self.end_stretch();
+        }
+        match self.before {
+            None => self.settled,
+            Some(_) => other(self.settled),
+        }
+    }
+
+    fn end_stretch(&mut self) {
+        let stretch = std::mem::take(&mut self.stretch);
+        self.periods = 0;
+        let Some(before) = self.before.take() else {
+            self.before = Some(stretch);
+            return;
+        };
+        if stretch.beats(before) {
+            self.settled = other(self.settled);
+            self.next_wait = FIRST_WAIT;
+        } else {
+            self.next_wait = (2 * self.next_wait).min(LONGEST_WAIT);
+        }
+        self.wait = self.next_wait;
+    }
+}
+
+impl Default for Trial {
+    fn default() -> Trial {
+        Trial::new()
+    }
+}
+
+fn other(waiting: usize) -> usize {
+    3 - waiting
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::Trial;
+
+    /// Lets `periods` pass in which a request takes so many microseconds with one who waits, and with two; gives how many
+    /// periods had one and how many had two.
+    fn pass(trial: &mut Trial, waiting: &mut usize, periods: u32, micros: [u64; 2]) -> [u32; 2] {
+        let mut seen = [0; 2];
+        for _ in 0..periods {
+            seen[*waiting - 1] += 1;
+            let took = Duration::from_micros(64 * micros[*waiting - 1]);
+            *waiting = trial.period(64, took);
+        }
+        seen
+    }
+
+    #[test]
+    fn what_is_faster_is_found_and_kept() {
+        let (mut trial, mut waiting) = (Trial::new(), 2);
+        pass(&mut trial, &mut waiting, 70, [5, 9]);
+        let [one, two] = pass(&mut trial, &mut waiting, 10_000, [5, 9]);
+        assert!(one > 9_900 && two > 0, "{one} {two}");
+        // The other one is faster now, which the next trial finds.
+        pass(&mut trial, &mut waiting, 2_100, [9, 5]);
+        let [one, two] = pass(&mut trial, &mut waiting, 10_000, [9, 5]);
+        assert!(two > 9_900 && one > 0, "{one} {two}");
+    }
+
+    #[test]
+    fn a_small_difference_changes_nothing() {
+        let (mut trial, mut waiting) = (Trial::new(), 2);
+        let [one, two] = pass(&mut trial, &mut waiting, 10_000, [100, 103]);
+        assert!(two > 9_900 && one > 0, "{one} {two}");
+    }
+
+    #[test]
+    fn requests_that_wait_for_other_things_say_nothing() {
+        let (mut trial, mut waiting) = (Trial::new(), 2);
+        let seen = pass(&mut trial, &mut waiting, 1_000, [5, 600]);
+        assert_eq!(seen, [0, 1_000]);
+    }
+}
