@@ -13,7 +13,7 @@ use super::supervisor::{CONTROL_NUMBER, Supervisor, Work, errno};
 use super::sysfs::{SysPlace, link_of};
 use crate::control::protocol::dm_ioctl::DevNo;
 use crate::control::protocol::json::{DeviceLimits, JsonReply, JsonRequest};
-use crate::control::protocol::stack::StackDevice;
+use crate::control::protocol::stack::{Stack, StackDevice};
 use crate::unit::SECTOR_SIZE;
 
 /// Permissions of a device, and of the control node.
@@ -155,7 +155,7 @@ impl Supervisor {
         let Question::Link(at, room) = question else {
             return Ok(Answer::Continue);
         };
-        if self.node.device_numbered(there.number).is_err() {
+        if self.mapped(there.number).is_err() {
             return Ok(Answer::Continue);
         }
         let target = link_of(there.number);
@@ -185,9 +185,7 @@ impl Supervisor {
 
     /// The mapped devices right above or below a device.
     pub(super) fn neighbours(&self, number: DevNo, side: Side) -> Result<Vec<String>, Errno> {
-        let JsonReply::Stack(stack) = self.node.json(&JsonRequest::Stack {})? else {
-            return Ok(Vec::new());
-        };
+        let stack = self.stack()?;
         let number = number.to_string();
         let uses = |device: &StackDevice, number: &String| {
             let mut rows = device.rows.iter();
@@ -200,6 +198,26 @@ impl Supervisor {
         };
         let near = stack.devices.iter().filter(is_near);
         Ok(near.map(|device| device.name.clone()).collect())
+    }
+
+    /// The mapped device of this number. With block devices, others are told of by number, too.
+    ///
+    /// # Errors
+    /// ENXIO where there is none.
+    pub(super) fn mapped(&self, number: DevNo) -> Result<Mapped, Errno> {
+        let shown = number.to_string();
+        let mut devices = self.stack()?.devices.into_iter();
+        match devices.any(|device| device.number == shown) {
+            true => self.node.device_numbered(number),
+            false => Err(Errno::NXIO),
+        }
+    }
+
+    fn stack(&self) -> Result<Stack, Errno> {
+        match self.node.json(&JsonRequest::Stack {})? {
+            JsonReply::Stack(stack) => Ok(stack),
+            _ => Err(Errno::IO),
+        }
     }
 
     fn limits(&self, name: &str) -> Result<DeviceLimits, Errno> {

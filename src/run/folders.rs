@@ -7,7 +7,8 @@ use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
 use super::control_node::Mapped;
-use super::sysfs::{SHOWN, attribute_of};
+use super::sysfs::{SHOWN, attribute_of, kernel_name};
+use crate::control::protocol::run::Mode;
 use crate::control::protocol::socket_path::{prepare_folder, socket_folder};
 
 /// Where cryptsetup keeps the locks of LUKS2 devices.
@@ -51,10 +52,10 @@ impl Folders {
     ///
     /// # Errors
     /// Where it cannot be made.
-    pub(super) fn of_devices(&self, devices: &[Mapped]) -> io::Result<PathBuf> {
+    pub(super) fn of_devices(&self, mode: Mode, devices: &[Mapped]) -> io::Result<PathBuf> {
         prepare_folder(&self.runtime)?;
         make(&self.own)?;
-        let name = |device: &Mapped| format!("dm-{}", device.number.minor);
+        let name = |device: &Mapped| kernel_name(mode, device.number);
         let mut names: Vec<String> = devices.iter().map(name).collect();
         names.sort();
         let folder = self.own.join(format!("of {}", names.join(" ")));
@@ -88,6 +89,7 @@ mod tests {
 
     use super::Folders;
     use crate::control::protocol::dm_ioctl::DevNo;
+    use crate::control::protocol::run::Mode;
     use crate::run::control_node::Mapped;
 
     #[test]
@@ -102,16 +104,21 @@ mod tests {
             suspended: false,
         };
         let (a, b) = (device(1, "a"), device(2, "b"));
-        let folder = folders.of_devices(&[b.clone(), a.clone()]).unwrap();
+        let folder = folders
+            .of_devices(Mode::User, &[b.clone(), a.clone()])
+            .unwrap();
         let read = |path: &str| fs::read_to_string(folder.join(path)).unwrap();
         assert_eq!(read("dm-1/dm/name"), "a\n");
         assert_eq!(read("dm-2/dm/uuid"), "UUID-b\n");
         assert_eq!(read("dm-2/dev"), "252:2\n");
         assert_eq!(fs::read_dir(&folder).unwrap().count(), 2);
         // The same again; others; none.
-        assert_eq!(folders.of_devices(&[a.clone(), b]).unwrap(), folder);
-        assert_ne!(folders.of_devices(&[a]).unwrap(), folder);
-        let none = folders.of_devices(&[]).unwrap();
+        assert_eq!(
+            folders.of_devices(Mode::User, &[a.clone(), b]).unwrap(),
+            folder
+        );
+        assert_ne!(folders.of_devices(Mode::User, &[a]).unwrap(), folder);
+        let none = folders.of_devices(Mode::User, &[]).unwrap();
         assert_eq!(fs::read_dir(none).unwrap().count(), 0);
         let lock = folders.lock("L_252:1".as_ref()).unwrap();
         assert_eq!(lock.parent().unwrap(), folders.lock("".as_ref()).unwrap());

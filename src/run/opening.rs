@@ -29,7 +29,7 @@ impl Supervisor {
             "slaves" => return self.open_neighbours(place.number, Side::Below, flags),
             _ => {}
         }
-        let Ok(mapped) = self.node.device_numbered(place.number) else {
+        let Ok(mapped) = self.mapped(place.number) else {
             return Ok(Answer::Continue);
         };
         let Some(text) = attribute_of(&mapped, &place.attribute) else {
@@ -54,7 +54,10 @@ impl Supervisor {
             .iter()
             .filter_map(|name| self.node.device(name).ok())
             .collect();
-        let folder = self.folders.of_devices(&devices).map_err(errno)?;
+        let folder = self
+            .folders
+            .of_devices(self.mode, &devices)
+            .map_err(errno)?;
         open_ours(&folder, flags)
     }
 

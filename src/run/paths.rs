@@ -7,6 +7,7 @@ use std::path::{Component, Path, PathBuf};
 
 use super::folders::LOCKS;
 use super::sysfs::{SysPlace, sys_place};
+use crate::control::protocol::run::Mode;
 
 /// How many links one after the other are followed, as in the kernel.
 const MOST_LINKS: usize = 40;
@@ -28,16 +29,14 @@ pub(super) enum Place {
     Other,
 }
 
-/// Where a root's program finds something else than there is. Devices are real, and the kernel tells of them; of what
-/// lies on what it knows nothing.
-pub(super) fn place_for_root(path: &[u8]) -> Place {
+/// Where a root's program finds something else than there is. Devices are real, with the number `major`.
+pub(super) fn place_for_root(path: &[u8], major: u32) -> Place {
     match path {
         b"/proc/devices" => Place::ProcDevices,
         path if path.ends_with(b"/control") => Place::Control,
-        path if path.starts_with(b"/sys/dev/block/") => {
-            let place = sys_place(Path::new(OsStr::from_bytes(path)), None);
-            let told = place.filter(|place| ["holders", "slaves"].contains(&&*place.attribute));
-            told.map_or(Place::Other, Place::Sys)
+        path if path.starts_with(b"/sys/") => {
+            let place = sys_place(Path::new(OsStr::from_bytes(path)), Mode::Root, major);
+            place.map_or(Place::Other, Place::Sys)
         }
         _ => Place::Other,
     }
@@ -70,7 +69,7 @@ fn named(path: &Path, mountpoint: &Path, major: u32) -> Place {
     if let Ok(lock) = path.strip_prefix(LOCKS) {
         return Place::Lock(lock.to_owned());
     }
-    if let Some(place) = sys_place(&path, Some(major)) {
+    if let Some(place) = sys_place(&path, Mode::User, major) {
         return Place::Sys(place);
     }
     let (Some(folder), Some(name)) = (path.parent(), path.file_name()) else {
@@ -122,13 +121,13 @@ mod tests {
 
     #[test]
     fn root_finds_the_control_node_and_the_drivers() {
-        assert_eq!(place_for_root(b"/dev/mapper/control"), Place::Control);
-        assert_eq!(place_for_root(b"/proc/devices"), Place::ProcDevices);
-        assert_eq!(place_for_root(b"/dev/mapper/vg-lv"), Place::Other);
-        assert_eq!(place_for_root(b""), Place::Other);
-        let sys = place_for_root(b"/sys/dev/block/254:0/holders");
+        assert_eq!(place_for_root(b"/dev/mapper/control", 7), Place::Control);
+        assert_eq!(place_for_root(b"/proc/devices", 7), Place::ProcDevices);
+        assert_eq!(place_for_root(b"/dev/mapper/vg-lv", 7), Place::Other);
+        assert_eq!(place_for_root(b"", 7), Place::Other);
+        let sys = place_for_root(b"/sys/dev/block/254:0/holders", 7);
         assert!(matches!(sys, Place::Sys(place) if place.number.to_string() == "254:0"));
-        assert_eq!(place_for_root(b"/sys/dev/block/7:256/ro"), Place::Other);
+        assert_eq!(place_for_root(b"/sys/dev/block/7:256/ro", 7), Place::Other);
     }
 
     #[test]

@@ -232,7 +232,7 @@ impl Supervisor {
             return Place::Other;
         };
         if self.mode == Mode::Root {
-            return place_for_root(&path);
+            return place_for_root(&path, self.major);
         }
         if path.is_empty() {
             return self.device_at(caller, folder);

@@ -5,11 +5,12 @@ use std::io::{Seek, Write};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::Path;
 
-use rustix::fs::{MemfdFlags, Mode, OFlags, memfd_create, open};
+use rustix::fs::{MemfdFlags, Mode as FileMode, OFlags, memfd_create, open};
 use rustix::io::Errno;
 
 use super::control_node::Mapped;
 use crate::control::protocol::dm_ioctl::DevNo;
+use crate::control::protocol::run::Mode;
 
 /// Where the kernel shows block devices by their numbers, and by their names.
 const BY_NUMBER: &str = "/sys/dev/block";
@@ -24,8 +25,32 @@ pub(super) struct SysPlace {
     pub attribute: String,
 }
 
-/// What a path of `/sys` leads to where that is a device with the number `major`, or any.
-pub(super) fn sys_place(path: &Path, major: Option<u32>) -> Option<SysPlace> {
+/// What the kernel calls mapped devices: theirs are loop devices, or none.
+pub(super) fn kernel_name(mode: Mode, number: DevNo) -> String {
+    format!("{}{}", prefix(mode), number.minor)
+}
+
+fn prefix(mode: Mode) -> &'static str {
+    match mode {
+        Mode::Root => "loop",
+        Mode::User => "dm-",
+    }
+}
+
+/// What a path of `/sys` leads to, where something else is to be found there than the kernel has. Mapped devices have
+/// the number `major`.
+pub(super) fn sys_place(path: &Path, mode: Mode, major: u32) -> Option<SysPlace> {
+    let place = device_place(path, mode, major)?;
+    let is_near = ["holders", "slaves"].contains(&place.attribute.as_str());
+    let is_told = match mode {
+        // Devices are real, and the kernel tells of them; of what lies on what it knows nothing.
+        Mode::Root => is_near || place.number.major == major && place.attribute.starts_with("dm/"),
+        Mode::User => place.number.major == major,
+    };
+    is_told.then_some(place)
+}
+
+fn device_place(path: &Path, mode: Mode, major: u32) -> Option<SysPlace> {
     let of = |folder: &str| path.strip_prefix(folder).ok()?.to_str();
     let (number, rest) = match of(BY_NUMBER) {
         Some(rest) => {
@@ -36,21 +61,18 @@ pub(super) fn sys_place(path: &Path, major: Option<u32>) -> Option<SysPlace> {
         None => {
             let rest = BY_NAME.iter().find_map(|folder| of(folder))?;
             let (name, rest) = rest.split_once('/').unwrap_or((rest, ""));
-            let minor = name.strip_prefix("dm-")?.parse().ok()?;
-            (DevNo::new(major?, minor), rest)
+            let minor = name.strip_prefix(prefix(mode))?.parse().ok()?;
+            (DevNo::new(major, minor), rest)
         }
     };
-    major
-        .is_none_or(|major| number.major == major)
-        .then(|| SysPlace {
-            number,
-            attribute: rest.to_owned(),
-        })
+    let attribute = rest.to_owned();
+    Some(SysPlace { number, attribute })
 }
 
 /// Where `/sys/dev/block/MAJOR:MINOR` leads.
 pub(super) fn link_of(number: DevNo) -> String {
-    format!("../../devices/virtual/block/dm-{}", number.minor)
+    let name = kernel_name(Mode::User, number);
+    format!("../../devices/virtual/block/{name}")
 }
 
 /// Attributes that are told.
@@ -79,7 +101,7 @@ pub(super) fn file_of(name: &str, text: &str) -> Result<OwnedFd, Errno> {
     written.map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::IO))?;
     // Nobody writes to the original either.
     let again = format!("/proc/self/fd/{}", copy.as_raw_fd());
-    open(again, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
+    open(again, OFlags::RDONLY | OFlags::CLOEXEC, FileMode::empty())
 }
 
 #[cfg(test)]
@@ -92,11 +114,12 @@ mod tests {
 
     use super::{SysPlace, attribute_of, file_of, link_of, sys_place};
     use crate::control::protocol::dm_ioctl::DevNo;
+    use crate::control::protocol::run::Mode;
     use crate::run::control_node::Mapped;
 
     #[test]
     fn devices_are_found_by_number_and_by_name() {
-        let of = |path: &str| sys_place(Path::new(path), Some(252));
+        let of = |path: &str| sys_place(Path::new(path), Mode::User, 252);
         let place = |attribute: &str| {
             let number = DevNo::new(252, 3);
             let attribute = attribute.to_owned();
@@ -119,12 +142,30 @@ mod tests {
         ] {
             assert_eq!(of(other), None, "{other}");
         }
-        let any = sys_place(Path::new("/sys/dev/block/7:3/holders"), None).unwrap();
-        assert_eq!(any.number, DevNo::new(7, 3));
         assert_eq!(
             link_of(DevNo::new(252, 3)),
             "../../devices/virtual/block/dm-3"
         );
+    }
+
+    #[test]
+    fn root_is_told_what_the_kernel_does_not_know() {
+        let of = |path: &str| sys_place(Path::new(path), Mode::Root, 7);
+        let place = |major: u32, attribute: &str| {
+            let number = DevNo::new(major, 3);
+            let attribute = attribute.to_owned();
+            Some(SysPlace { number, attribute })
+        };
+        assert_eq!(of("/sys/dev/block/254:3/holders"), place(254, "holders"));
+        assert_eq!(of("/sys/dev/block/7:3/dm/uuid"), place(7, "dm/uuid"));
+        assert_eq!(of("/sys/block/loop3/slaves"), place(7, "slaves"));
+        for the_kernels in [
+            "/sys/dev/block/7:3",
+            "/sys/block/loop3/ro",
+            "/sys/dev/block/254:3/dm/uuid",
+        ] {
+            assert_eq!(of(the_kernels), None, "{the_kernels}");
+        }
     }
 
     #[test]

@@ -111,7 +111,20 @@ nodes)
     test "$(blockdev --getro /dev/mapper/$n-r)" = 1
     dmsetup create $n-s --table "0 16384 striped 2 1024 $3 0 $3 65536"
     test "$(blockdev --getra /dev/mapper/$n-s)" = 4096
+    # What the kernel does not tell of them.
+    sys=/sys/dev/block/$(dmsetup info -c --noheadings --separator : -o major,minor $n-s)
+    test "$(cat $sys/dm/name)" = $n-s
+    dmsetup create $n-t -u $n-T --table "0 2048 linear /dev/mapper/$n-s 0"
+    folder() { python3 -c 'import os, sys; print(*os.listdir(sys.argv[1]))' "$1"; }
+    above=$(folder $sys/holders)
+    test "$above" = "loop$(dmsetup info -c --noheadings -o minor $n-t)"
+    test "$(cat /sys/block/$above/dm/uuid)" = $n-T
+    test "$(folder /sys/block/$above/slaves)" = "loop${sys##*:}"
+    dmsetup remove $n-t
+    test -z "$(folder $sys/holders)"
     # Devices of others are not ours.
+    test ! -e "/sys/block/${3#/dev/}/dm"
+    must_fail cat "/sys/block/${3#/dev/}/dm/name"
     test "$(dmsetup table "${3#/dev/}")" = "$(printf '0 %s linear 7:%d 0' "$(blockdev --getsz "$3")" "0x$(stat -c %T "$3")")"
     dmsetup remove_all
     ;;

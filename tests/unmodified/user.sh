@@ -78,6 +78,18 @@ files)
     # What a table lies on is claimed.
     dmsetup create c --table '0 8 linear /dev/mapper/b 0'
     must_fail python3 -c 'import os; os.open("/dev/mapper/b", os.O_RDWR | os.O_EXCL)'
+    # What the kernel would tell of them.
+    number() { dmsetup info -c --noheadings --separator : -o major,minor "$1"; }
+    sys=/sys/dev/block/$(number b)
+    test "$(readlink "$sys")" = "../../devices/virtual/block/dm-$(number b | cut -d: -f2)"
+    test "$(cat "$sys/dm/name" "$sys/dev")" = "b
+$(number b)"
+    folder() { python3 -c 'import os, sys; print(*os.listdir(sys.argv[1]))' "$1"; }
+    test "$(folder "$sys/holders")" = "dm-$(number c | cut -d: -f2)"
+    test "$(cat "/sys/block/$(folder "$sys/holders")/dm/name")" = c
+    test -z "$(folder "$sys/slaves")"
+    must_fail cat "$sys/dm/nothing"
+    must_fail cat /sys/dev/block/7:999999/dm/name
     python3 -c 'import os; os.open("/dev/mapper/c", os.O_RDWR | os.O_EXCL)'
     dmsetup remove c b
     ;;
