@@ -24,7 +24,7 @@ const LONG_REQUEST: usize = 64 << 10;
 /// Who has found nothing behind its requests so often goes off duty.
 const QUIET_LOOKS: u32 = 32;
 /// Requests of the first worker in a period.
-const PERIOD: u32 = 64;
+const PERIOD: u32 = 32;
 /// How long a request may keep all of the crew busy unnoticed.
 const TICK: Duration = Duration::from_millis(5);
 /// The same where nothing had happened for a tick.

@@ -7,11 +7,11 @@
 
 use std::time::Duration;
 
-/// Periods that are compared at a time.
+/// Periods in a stretch; stretches are compared.
 const PERIODS: u32 = 4;
-/// Periods until the first trial, and until one after a change; twice as many after each that changes nothing.
-const FIRST_WAIT: u32 = 60;
-const LONGEST_WAIT: u32 = 2000;
+/// Stretches until the first trial, and until one after a change; twice as many after each that changes nothing.
+const FIRST_WAIT: u32 = 30;
+const LONGEST_WAIT: u32 = 1000;
 /// A request that takes longer, on average, waits for other things than workers.
 const LONG_REQUEST: Duration = Duration::from_micros(500);
 
@@ -19,12 +19,14 @@ const LONG_REQUEST: Duration = Duration::from_micros(500);
 pub(super) struct Trial {
     /// How many wait while nothing is tried.
     settled: usize,
-    /// Periods until the next trial.
+    /// Stretches until the next trial.
     wait: u32,
     next_wait: u32,
-    /// Periods that the stretch that is measured has lasted.
+    /// Periods that the stretch has lasted.
     periods: u32,
     stretch: Stretch,
+    /// What the better stretch of the last trial came to.
+    usual: Stretch,
     /// What the stretch before the trial came to, during one.
     before: Option<Stretch>,
 }
@@ -36,11 +38,11 @@ struct Stretch {
 }
 
 impl Stretch {
-    /// True where it is faster than `other` by more than a twentieth.
-    fn beats(self, other: Stretch) -> bool {
+    /// True where it is faster than `other` by more than one in `part`.
+    fn beats(self, other: Stretch, part: u128) -> bool {
         let (requests, nanoseconds) = (u128::from(self.requests), u128::from(self.nanoseconds));
         let (others, time) = (u128::from(other.requests), u128::from(other.nanoseconds));
-        20 * requests * time > 21 * others * nanoseconds
+        part * requests * time > (part + 1) * others * nanoseconds
     }
 }
 
@@ -53,6 +55,7 @@ impl Trial {
             next_wait: FIRST_WAIT,
             periods: 0,
             stretch: Stretch::default(),
+            usual: Stretch::default(),
             before: None,
         }
     }
@@ -64,15 +67,13 @@ impl Trial {
             (self.periods, self.stretch, self.before) = (0, Stretch::default(), None);
             return self.settled;
         }
-        self.wait = self.wait.saturating_sub(1);
-        if self.wait >= PERIODS {
-            return self.settled;
-        }
         self.periods += 1;
         self.stretch.requests += requests;
         self.stretch.nanoseconds = self.stretch.nanoseconds.saturating_add(nanoseconds);
         if self.periods == PERIODS {
-            self.end_stretch();
+            self.periods = 0;
+            let stretch = std::mem::take(&mut self.stretch);
+            self.end_stretch(stretch);
         }
         match self.before {
             None => self.settled,
@@ -80,18 +81,22 @@ impl Trial {
         }
     }
 
-    fn end_stretch(&mut self) {
-        let stretch = std::mem::take(&mut self.stretch);
-        self.periods = 0;
+    fn end_stretch(&mut self, stretch: Stretch) {
         let Some(before) = self.before.take() else {
-            self.before = Some(stretch);
+            self.wait = self.wait.saturating_sub(1);
+            // Half as fast as it was: what is better may have changed.
+            if self.wait == 0 || self.usual.beats(stretch, 1) {
+                self.before = Some(stretch);
+            }
             return;
         };
-        if stretch.beats(before) {
+        if stretch.beats(before, 20) {
             self.settled = other(self.settled);
             self.next_wait = FIRST_WAIT;
+            self.usual = stretch;
         } else {
             self.next_wait = (2 * self.next_wait).min(LONGEST_WAIT);
+            self.usual = before;
         }
         self.wait = self.next_wait;
     }
@@ -128,13 +133,24 @@ mod tests {
     #[test]
     fn what_is_faster_is_found_and_kept() {
         let (mut trial, mut waiting) = (Trial::new(), 2);
-        pass(&mut trial, &mut waiting, 70, [5, 9]);
+        pass(&mut trial, &mut waiting, 130, [5, 9]);
         let [one, two] = pass(&mut trial, &mut waiting, 10_000, [5, 9]);
         assert!(one > 9_900 && two > 0, "{one} {two}");
-        // The other one is faster now, which the next trial finds.
-        pass(&mut trial, &mut waiting, 2_100, [9, 5]);
-        let [one, two] = pass(&mut trial, &mut waiting, 10_000, [9, 5]);
+        // The other one is faster now, by little: the next trial finds that.
+        pass(&mut trial, &mut waiting, 4_100, [9, 8]);
+        let [one, two] = pass(&mut trial, &mut waiting, 10_000, [9, 8]);
         assert!(two > 9_900 && one > 0, "{one} {two}");
+    }
+
+    #[test]
+    fn what_has_become_slow_is_left_at_once() {
+        let (mut trial, mut waiting) = (Trial::new(), 2);
+        pass(&mut trial, &mut waiting, 10_000, [5, 9]);
+        let [one, two] = pass(&mut trial, &mut waiting, 100, [60, 20]);
+        assert!(one < 12, "{one} {two}");
+        // Where both have, there is no end of trials.
+        let [one, two] = pass(&mut trial, &mut waiting, 1_000, [400, 200]);
+        assert!(one < 100, "{one} {two}");
     }
 
     #[test]
