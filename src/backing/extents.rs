@@ -87,7 +87,9 @@ pub fn file_stretches(file: impl AsFd) -> Result<Vec<Stretch>, Errno> {
                 _ => stretches.push(Stretch { at, len }),
             }
         }
-        let Some(last) = found.last() else { break };
+        let Some(last) = found.clone().next_back() else {
+            break;
+        };
         let next = last.logical.saturating_add(last.length);
         if last.flags & FIEMAP_EXTENT_LAST != 0 || next <= start {
             break;
