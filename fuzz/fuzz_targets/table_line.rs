@@ -1,5 +1,5 @@
 //! Any text as a table: parsed, built over a device that checks what it is asked, printed, built
-//! again from what was printed, read and written at its edges.
+//! again from what was printed, read and written at its edges. Lines that begin with `!` are messages to its targets.
 #![no_main]
 
 use dmfs::control::protocol::table_text::parse;
@@ -72,7 +72,9 @@ impl EventSink for Deaf {
 }
 
 fuzz_target!(|text: &str| {
-    let Ok(rows) = parse(text, "") else {
+    let (messages, table): (Vec<&str>, Vec<&str>) =
+        text.lines().partition(|line| line.starts_with('!'));
+    let Ok(rows) = parse(&table.join("\n"), "") else {
         return;
     };
     let rows: Vec<RowSpec> = rows
@@ -86,7 +88,10 @@ fuzz_target!(|text: &str| {
         .collect();
     for access in [Access::ReadWrite, Access::ReadOnly] {
         match build(&rows, access) {
-            Ok(table) => exercise(&table, access),
+            Ok(table) => {
+                tell(&table, &messages);
+                exercise(&table, access);
+            }
             Err(messages) => assert!(!messages.is_empty(), "refused without a word"),
         }
     }
@@ -105,6 +110,17 @@ fn build(rows: &[RowSpec], access: Access) -> Result<Table, String> {
         again: false,
     };
     Table::build(rows, &context).map_err(|error| error.messages.join("\n"))
+}
+
+fn tell(table: &Table, messages: &[&str]) {
+    for message in messages {
+        let words: Vec<&str> = message[1..].split(' ').collect();
+        for row in table.rows() {
+            if let Err(refused) = row.target().message(&words, &Opener) {
+                assert!(!format!("{refused:?}").is_empty());
+            }
+        }
+    }
 }
 
 fn lines(table: &Table) -> Vec<String> {

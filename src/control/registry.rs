@@ -321,6 +321,19 @@ impl Registry {
         self.devices.read().last_id
     }
 
+    /// Gives a close that is on its way some time, while the device `is_held`: whoever closed has gone on, and the
+    /// thread that was told of it may not have come to it yet.
+    fn await_closes(&self, device: &Device, is_held: impl Fn() -> bool) {
+        const PAUSES: [u64; 9] = [0, 1, 1, 2, 2, 4, 8, 16, 16];
+        for pause in PAUSES {
+            if !is_held() {
+                return;
+            }
+            std::thread::sleep(Duration::from_millis(pause));
+            self.settle(device);
+        }
+    }
+
     /// Removes a device; true where that waits for its last close.
     ///
     /// # Errors
@@ -330,14 +343,7 @@ impl Registry {
             && let Some(surroundings) = self.surroundings.get()
         {
             surroundings.let_go(device);
-            self.settle(device);
-            // The thread that was told of a close may not have come to it yet: some milliseconds are for it.
-            for _ in 0..9 {
-                if device.openers().count().0 > 0 {
-                    std::thread::sleep(Duration::from_millis(1));
-                    self.settle(device);
-                }
-            }
+            self.await_closes(device, || device.openers().count().0 > 0);
         }
         match device.openers().remove(deferred) {
             Removal::Go => {

@@ -247,8 +247,10 @@ impl Transaction<'_> {
 
     fn suspend(&mut self) -> Result<Vec<u8>, Refusal> {
         let device = self.find()?;
-        device
-            .suspend(self.suspend_options(), &mut || (self.caller.is_there)())
+        self.registry
+            .suspend(&device, self.suspend_options(), &mut || {
+                (self.caller.is_there)()
+            })
             .map_err(|errno| refuse_move(&device, errno))?;
         self.registry.note(&device);
         Ok(self.describe(&device))

@@ -137,7 +137,6 @@ pub const OPTIONS: &[OptionDef] = &[
         &[],
         "do not wait for data to be written, nor commit metadata",
     ),
-    flag("nomonitor", &[], "accepted; files are never watched"),
     flag("nogroup", &[], "make no group of the regions"),
     flag("noheadings", &[], "print no headings"),
     flag(
@@ -145,6 +144,7 @@ pub const OPTIONS: &[OptionDef] = &[
         &[],
         "accepted; a file system on the device is never frozen",
     ),
+    flag("nomonitor", &[], "accepted; files are never watched"),
     flag(
         "noopencount",
         &[],

@@ -101,6 +101,20 @@ impl Registry {
         MAX_STACK_DEPTH
     }
 
+    /// Suspends a device.
+    ///
+    /// # Errors
+    /// As for [`Device::suspend`].
+    pub fn suspend(
+        &self,
+        device: &Device,
+        options: SuspendOptions,
+        keep_waiting: &mut dyn FnMut() -> bool,
+    ) -> Result<(), Errno> {
+        self.await_closes(device, || device.is_bypassed());
+        device.suspend(options, keep_waiting)
+    }
+
     /// Resumes a device, with its inactive table if there is one, and tells of the change.
     ///
     /// # Errors
@@ -111,6 +125,7 @@ impl Registry {
         options: SuspendOptions,
         keep_waiting: &mut dyn FnMut() -> bool,
     ) -> Result<(), ResumeError> {
+        self.await_closes(device, || device.is_bypassed());
         // Noted before a request can meet the new table: what is written then must be found again.
         let result = device.resume_noting(options, keep_waiting, &mut || self.note(device));
         if result.is_err() {

@@ -4,9 +4,9 @@ use std::fs::{self, File};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
+use super::extents::file_stretches;
 use super::known::{Group, Known, Region};
 use super::{Wanted, create_region, known, say, tag};
-use crate::backing::file_stretches;
 use crate::cli::paths::device_of_file_system;
 use crate::cli::session::{Failure, Outcome, Session};
 use crate::control::protocol::dm_ioctl::DevNo;

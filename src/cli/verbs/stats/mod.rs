@@ -1,6 +1,7 @@
 //! `stats VERB`, also as `dmstats VERB`: regions of devices of which statistics are kept, as libdm's dm-stats makes
 //! them out of messages.
 
+mod extents;
 mod files;
 mod known;
 mod picture;

@@ -4,9 +4,9 @@
 
 use std::os::fd::AsFd;
 
+use rustix::io::Errno;
 use rustix::ioctl::{Opcode, Updater, ioctl, opcode};
 
-use crate::io::Errno;
 use crate::unit::Bytes;
 
 const FS_IOC_FIEMAP: Opcode = opcode::read_write::<[u64; 4]>(b'f', 11);
@@ -104,7 +104,6 @@ mod tests {
     #![allow(clippy::unwrap_used)]
 
     use super::file_stretches;
-    use crate::io::Errno;
 
     #[test]
     fn holes_lie_nowhere_and_pipes_neither() {
