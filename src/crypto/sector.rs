@@ -12,8 +12,11 @@ use super::{Arithmetic, CipherError, CipherSpec, Hidden};
 /// log2 of the bytes of the smallest sector, in which sectors are counted.
 const SECTOR_SHIFT: u32 = 9;
 
-/// Microseconds of work for which another core is woken.
-const WORTH_WAKING: usize = 25;
+/// Microseconds of work for which another core is woken. That core has to fetch the data from the caches of this one, and
+/// looks for more work for a while before it sleeps again.
+const WORTH_WAKING: usize = 100;
+/// Sectors of a small request.
+const FEW: usize = 8;
 
 /// The unit of encryption.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -201,13 +204,32 @@ impl SectorCipher {
         (share < len).then_some(share)
     }
 
-    fn transform(&self, direction: Direction, mut sector: u64, data: Data<'_, '_>) {
+    fn transform(&self, direction: Direction, sector: u64, data: Data<'_, '_>) {
         assert!(data.len().is_multiple_of(self.size), "whole sectors");
+        // Clearing room for many vectors costs a small request something.
+        match data.len() / self.size <= FEW {
+            true => {
+                self.transform_with(&mut [IvBlock::default(); 2 * FEW], direction, sector, data)
+            }
+            false => {
+                let ivs = &mut [IvBlock::default(); 2 * MOST_UNITS];
+                self.transform_with(ivs, direction, sector, data);
+            }
+        }
+    }
+
+    /// Transforms sectors with room for the vectors of as many as there are, or of [`MOST_UNITS`].
+    fn transform_with(
+        &self,
+        ivs: &mut [IvBlock],
+        direction: Direction,
+        mut sector: u64,
+        data: Data<'_, '_>,
+    ) {
         let n_at_once = match (&self.modes[..], &self.vectors) {
             ([_], Vectors::Numbered(_) | Vectors::Enciphered(_)) => MOST_UNITS,
             _ => 1,
         };
-        let mut ivs = [IvBlock::default(); 2 * MOST_UNITS];
         let mut rest = data;
         while !rest.is_empty() {
             let n = (rest.len() / self.size).min(n_at_once);

@@ -1,6 +1,6 @@
 //! AES in its modes with the processor's own instructions, where it has enough of them.
 //!
-//! One text of each mode (`bulk`) is compiled for vectors of one, two and four blocks (`vector`); which of them
+//! One text of each mode (`wide`) is compiled for vectors of one, two and four blocks (`vector`); which of them
 //! runs is found out once. The processor has to have AES, PCLMULQDQ and AVX for one block, VAES and VPCLMULQDQ for two,
 //! and AVX-512 with both for four. Everything else takes the modes of [`super::modes`], which the tests hold
 //! these to.

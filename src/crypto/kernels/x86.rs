@@ -3,6 +3,7 @@
 mod bulk;
 mod schedule;
 mod vector;
+mod wide;
 
 use std::sync::OnceLock;
 

@@ -5,7 +5,7 @@ use cipher::common::BlockSizeUser;
 use cipher::typenum::Unsigned;
 use cipher::{BlockCipherEncBackend, BlockCipherEncClosure};
 
-use super::backend::{Backend, Encrypting, STRETCH};
+use super::backend::{Backend, Encrypting, STRETCH, xor_into};
 use super::{BothWays, Data, Direction, IvBlock, Mode};
 
 pub(in crate::crypto) struct Ctr<C>(C);
@@ -59,7 +59,8 @@ impl<N: ArraySize> BlockCipherEncClosure for Counters<'_, '_, '_, N> {
             let (mut now, after) = rest.split_at(len);
             rest = after;
             let n = len.div_ceil(N::USIZE);
-            for block in &mut work[..n] {
+            let mut empty = &mut work[..n];
+            while !empty.is_empty() {
                 if left == 0 {
                     left = blocks_of_unit;
                     if let Some(iv) = ivs.next() {
@@ -68,12 +69,35 @@ impl<N: ArraySize> BlockCipherEncClosure for Counters<'_, '_, '_, N> {
                         counter = u128::from_be_bytes(bytes);
                     }
                 }
-                left -= 1;
-                block.copy_from_slice(&counter.to_be_bytes()[16 - N::USIZE..]);
-                counter = counter.wrapping_add(1);
+                let (counters, later) = empty.split_at_mut(left.min(empty.len()));
+                count(counter, counters);
+                counter = counter.wrapping_add(counters.len() as u128);
+                left -= counters.len();
+                empty = later;
             }
             backend.run(&mut work, n);
-            now.xor_in2out(&Array::slice_as_flattened(&work[..n])[..len]);
+            let work = &mut Array::slice_as_flattened_mut(&mut work[..n])[..len];
+            xor_into(work, now.get_in());
+            now.get_out().copy_from_slice(work);
+        }
+    }
+}
+
+/// Writes `first` and what follows it. The halves of the counter are told apart, so that several are made at once; the low
+/// one overflows within few units if any.
+#[inline(always)]
+fn count<N: ArraySize>(first: u128, counters: &mut [Array<u8, N>]) {
+    let low = first as u64;
+    if low.checked_add(counters.len() as u64).is_some() {
+        let high = ((first >> 64) as u64).to_be_bytes();
+        for (i, counter) in counters.iter_mut().enumerate() {
+            counter[..N::USIZE - 8].copy_from_slice(&high[..N::USIZE - 8]);
+            counter[N::USIZE - 8..].copy_from_slice(&(low + i as u64).to_be_bytes());
+        }
+    } else {
+        for (i, counter) in counters.iter_mut().enumerate() {
+            let number = first.wrapping_add(i as u128).to_be_bytes();
+            counter.copy_from_slice(&number[16 - N::USIZE..]);
         }
     }
 }

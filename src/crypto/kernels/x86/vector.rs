@@ -23,9 +23,25 @@ pub(super) trait Vector: Copy {
     unsafe fn round<const DECRYPT: bool>(self, key: Self) -> Self;
     unsafe fn last_round<const DECRYPT: bool>(self, key: Self) -> Self;
     /// Each block times x^n, n at most 32, in GF(2^128) as XTS has it.
-    unsafe fn times_power(self, n: u32) -> Self;
-    /// The first block times 1, the second times x, and so on.
-    unsafe fn powers(self) -> Self;
+    #[inline(always)]
+    unsafe fn times_power(self, n: u32) -> Self {
+        // Whole bytes are shifted by other units of the processor than AES and shifts by bits take.
+        // SAFETY: as the trait says.
+        unsafe {
+            match n {
+                8 => self.times_power_of_bytes::<1, 15>(),
+                16 => self.times_power_of_bytes::<2, 14>(),
+                24 => self.times_power_of_bytes::<3, 13>(),
+                32 => self.times_power_of_bytes::<4, 12>(),
+                _ => self.times_power_of_bits(n),
+            }
+        }
+    }
+    unsafe fn times_power_of_bits(self, n: u32) -> Self;
+    /// Each block times x^(8 * LEFT), RIGHT being 16 - LEFT.
+    unsafe fn times_power_of_bytes<const LEFT: i32, const RIGHT: i32>(self) -> Self;
+    /// The first block times x^n, the second times x^(n + 1), and so on, none above x^7.
+    unsafe fn powers(self, n: u32) -> Self;
     /// The blocks one place further on, the first being the last of `before`.
     unsafe fn after(self, before: Self) -> Self;
     /// Adds to the low 64 bits of each block.
@@ -97,7 +113,7 @@ impl Vector for __m128i {
     }
 
     #[inline(always)]
-    unsafe fn times_power(self, n: u32) -> Self {
+    unsafe fn times_power_of_bits(self, n: u32) -> Self {
         // SAFETY: as the trait says.
         unsafe {
             let (left, right) = (shift(n), shift(64 - n));
@@ -109,8 +125,21 @@ impl Vector for __m128i {
     }
 
     #[inline(always)]
-    unsafe fn powers(self) -> Self {
-        self
+    unsafe fn times_power_of_bytes<const LEFT: i32, const RIGHT: i32>(self) -> Self {
+        // SAFETY: as the trait says.
+        unsafe {
+            let reduced = _mm_clmulepi64_si128::<0x00>(
+                _mm_bsrli_si128::<RIGHT>(self),
+                _mm_set_epi64x(0, POLYNOMIAL),
+            );
+            _mm_bslli_si128::<LEFT>(self).xor(reduced)
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn powers(self, n: u32) -> Self {
+        // SAFETY: as the trait says.
+        unsafe { self.times_power_of_bits(n) }
     }
 
     #[inline(always)]
@@ -197,7 +226,7 @@ impl Vector for __m256i {
     }
 
     #[inline(always)]
-    unsafe fn times_power(self, n: u32) -> Self {
+    unsafe fn times_power_of_bits(self, n: u32) -> Self {
         // SAFETY: as the trait says.
         unsafe {
             let (left, right) = (shift(n), shift(64 - n));
@@ -210,9 +239,29 @@ impl Vector for __m256i {
     }
 
     #[inline(always)]
-    unsafe fn powers(self) -> Self {
+    unsafe fn times_power_of_bytes<const LEFT: i32, const RIGHT: i32>(self) -> Self {
         // SAFETY: as the trait says.
-        unsafe { _mm256_blend_epi32::<0xf0>(self, self.times_power(1)) }
+        unsafe {
+            let reduced = _mm256_clmulepi64_epi128::<0x00>(
+                _mm256_bsrli_epi128::<RIGHT>(self),
+                _mm256_set_epi64x(0, POLYNOMIAL, 0, POLYNOMIAL),
+            );
+            _mm256_bslli_epi128::<LEFT>(self).xor(reduced)
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn powers(self, n: u32) -> Self {
+        // SAFETY: as the trait says. A shift by 64 leaves nothing.
+        unsafe {
+            let n = i64::from(n);
+            let left = _mm256_set_epi64x(n + 1, n + 1, n, n);
+            let over = _mm256_srlv_epi64(self, _mm256_sub_epi64(_mm256_set1_epi64x(64), left));
+            let shifted = _mm256_sllv_epi64(self, left);
+            let polynomial = _mm256_set_epi64x(0, POLYNOMIAL, 0, POLYNOMIAL);
+            let reduced = _mm256_clmulepi64_epi128::<0x01>(over, polynomial);
+            shifted.xor3(_mm256_bslli_epi128::<8>(over), reduced)
+        }
     }
 
     #[inline(always)]
@@ -312,7 +361,7 @@ impl Vector for __m512i {
     }
 
     #[inline(always)]
-    unsafe fn times_power(self, n: u32) -> Self {
+    unsafe fn times_power_of_bits(self, n: u32) -> Self {
         // SAFETY: as the trait says.
         unsafe {
             let (left, right) = (shift(n), shift(64 - n));
@@ -325,10 +374,23 @@ impl Vector for __m512i {
     }
 
     #[inline(always)]
-    unsafe fn powers(self) -> Self {
+    unsafe fn times_power_of_bytes<const LEFT: i32, const RIGHT: i32>(self) -> Self {
+        // SAFETY: as the trait says.
+        unsafe {
+            let reduced = _mm512_clmulepi64_epi128::<0x00>(
+                _mm512_bsrli_epi128::<RIGHT>(self),
+                _mm512_set4_epi64(0, POLYNOMIAL, 0, POLYNOMIAL),
+            );
+            _mm512_bslli_epi128::<LEFT>(self).xor(reduced)
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn powers(self, n: u32) -> Self {
         // SAFETY: as the trait says. A shift by 64 leaves nothing.
         unsafe {
-            let left = _mm512_set_epi64(3, 3, 2, 2, 1, 1, 0, 0);
+            let n = i64::from(n);
+            let left = _mm512_set_epi64(n + 3, n + 3, n + 2, n + 2, n + 1, n + 1, n, n);
             let over = _mm512_srlv_epi64(self, _mm512_sub_epi64(_mm512_set1_epi64(64), left));
             let shifted = _mm512_sllv_epi64(self, left);
             let polynomial = _mm512_set4_epi64(0, POLYNOMIAL, 0, POLYNOMIAL);
