@@ -18,6 +18,7 @@ use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::net::sockopt::socket_peercred;
+use zeroize::Zeroize;
 
 use super::Refusal;
 use super::mount::Mount;
@@ -224,7 +225,7 @@ impl Reception {
         loop {
             caller.is_awaited(0);
             let has_room = |bytes| caller.is_awaited(bytes).then_some(()).ok_or_else(no_room);
-            let Some(request) = read_request_if(&mut from, has_room)? else {
+            let Some(mut request) = read_request_if(&mut from, has_room)? else {
                 return Ok(());
             };
             caller.waits();
@@ -238,12 +239,16 @@ impl Reception {
                     ),
                     Kind::Json => answer_json(&self.mount, &mut carried, &request.payload),
                 };
-                let reply = to_reply(&request, answer);
+                let mut reply = to_reply(&request, answer);
+                // Tables and messages may hold keys.
+                request.payload.zeroize();
                 drop(request);
                 if !caller.is_awaited(reply.payload.len()) {
                     return Err(no_room().into());
                 }
-                write_reply(&mut to, &reply)
+                let written = write_reply(&mut to, &reply);
+                reply.payload.zeroize();
+                written
             })?;
             caller.is_known();
         }

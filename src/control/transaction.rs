@@ -4,6 +4,8 @@
 
 use std::path::PathBuf;
 
+use zeroize::{Zeroize, Zeroizing};
+
 use super::protocol::dm_ioctl::payload::{
     ListedDevice, TargetSpec, TargetVersion, answer_deps, answer_message, answer_names,
     answer_rows, answer_versions, read_geometry, read_load, read_message, read_rename,
@@ -55,7 +57,7 @@ pub fn carry_out(
         header: header.clone(),
         buffer,
     };
-    let payload = match transaction.run(command) {
+    let mut payload = match transaction.run(command) {
         Err(refusal) if refusal.errno == Errno::NXIO && registry.major() == LOOP_MAJOR => {
             leaf::answer(command, &mut transaction.header).ok_or(refusal)?
         }
@@ -66,7 +68,9 @@ pub fn carry_out(
     if payload.is_empty() {
         (header.data_start, header.data_size) = (HEADER_BYTES as u32, HEADER_BYTES as u32);
     }
-    Ok(header.with_payload(&payload))
+    let answer = header.with_payload(&payload);
+    payload.zeroize();
+    Ok(answer)
 }
 
 struct Transaction<'a> {
@@ -279,7 +283,7 @@ impl Transaction<'_> {
 
     fn load(&mut self) -> Result<Vec<u8>, Refusal> {
         let device = self.find()?;
-        let rows: Vec<RowSpec> = read_load(&self.header, self.buffer)?
+        let mut rows: Vec<RowSpec> = read_load(&self.header, self.buffer)?
             .into_iter()
             .map(|spec| RowSpec {
                 start: Sector(spec.start),
@@ -292,7 +296,12 @@ impl Transaction<'_> {
             true => Access::ReadOnly,
             false => Access::ReadWrite,
         };
-        load(self.registry, &device, &rows, access, self.caller)?;
+        let loaded = load(self.registry, &device, &rows, access, self.caller);
+        // There may be keys in them.
+        for row in &mut rows {
+            row.params.zeroize();
+        }
+        loaded?;
         Ok(self.describe(&device))
     }
 
@@ -369,7 +378,8 @@ impl Transaction<'_> {
         let invalid = |text: &str| Refusal::message(Errno::INVAL, text.to_owned());
         let device = self.find()?;
         let (sector, text) = read_message(&self.header, self.buffer)?;
-        let words = split_words(&text);
+        let text = Zeroizing::new(text);
+        let words = Zeroizing::new(split_words(&text));
         let words: Vec<&str> = words.iter().map(String::as_str).collect();
         let Some(first) = words.first() else {
             return Err(invalid("ioctl: Empty message received."));

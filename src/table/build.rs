@@ -3,6 +3,8 @@
 
 use std::collections::HashSet;
 
+use zeroize::Zeroizing;
+
 use super::{Row, Table, TableError, errno_name};
 use crate::io::{DevRef, DeviceNumber, Errno, Limits, OpenDevice};
 use crate::sync::Arc;
@@ -183,7 +185,8 @@ fn add_row(before: &[Row], spec: &RowSpec, context: &TableContext<'_>) -> Result
             &format!("sector {expected_start}"),
         ));
     }
-    let words = split_words(&spec.params);
+    // One of them may be a key.
+    let words = Zeroizing::new(split_words(&spec.params));
     let mut args = BuildArgs::new(
         (spec.start, spec.len),
         &words,

@@ -359,16 +359,23 @@ pub fn scan_u64(word: &str) -> Option<u64> {
 
 /// Splits arguments as the kernel's dm_split_args does: at white space; a backslash quotes the next character.
 pub fn split_words(text: &str) -> Vec<String> {
+    let is_blank = |c: char| c.is_ascii_whitespace() || c == '\u{b}';
     let mut words = Vec::new();
     let mut word: Option<String> = None;
     let mut chars = text.chars();
     while let Some(c) = chars.next() {
+        if is_blank(c) {
+            words.extend(word.take());
+            continue;
+        }
+        let rest = chars.as_str();
+        // With room for all of it, so that of a key no part is left behind where it grew.
+        let word = word.get_or_insert_with(|| {
+            String::with_capacity(c.len_utf8() + rest.find(is_blank).unwrap_or(rest.len()))
+        });
         match c {
-            '\\' => word
-                .get_or_insert_default()
-                .push(chars.next().unwrap_or('\\')),
-            c if c.is_ascii_whitespace() || c == '\u{b}' => words.extend(word.take()),
-            c => word.get_or_insert_default().push(c),
+            '\\' => word.push(chars.next().unwrap_or('\\')),
+            c => word.push(c),
         }
     }
     words.extend(word);

@@ -9,6 +9,7 @@ mod keyring;
 mod options;
 
 use arc_swap::ArcSwapOption;
+use zeroize::Zeroizing;
 
 use crate::crypto::{CipherError, CipherSpec, Hidden, SectorCipher};
 use crate::io::{
@@ -260,18 +261,16 @@ impl Crypt {
 
     /// The arguments with `key` as the key.
     fn args_with(&self, key: &str, naming: Naming) -> String {
-        let mut args = format!(
-            "{} {key} {} {} {}",
-            self.spec.text(),
-            self.iv_offset,
-            naming.of(&self.range),
-            self.range.start()
-        );
         let words = self.options.words();
-        if !words.is_empty() {
-            args.push_str(&format!(" {} {}", words.len(), words.join(" ")));
-        }
-        args
+        let options = match words.len() {
+            0 => String::new(),
+            n => format!(" {n} {}", words.join(" ")),
+        };
+        let before = format!("{} ", self.spec.text());
+        let (device, start) = (naming.of(&self.range), self.range.start());
+        let behind = format!(" {} {device} {start}{options}", self.iv_offset);
+        // Made in one piece: where a text grows, what it was before is left behind, the key with it.
+        [&before, key, &behind].concat()
     }
 
     /// What stands in place of a key.
@@ -330,7 +329,7 @@ impl Target for Crypt {
 
     fn args(&self, naming: Naming) -> String {
         match &*self.keyed.load() {
-            Some(keyed) => self.args_with(&keyed.key.word(), naming),
+            Some(keyed) => self.args_with(&Zeroizing::new(keyed.key.word()), naming),
             None => self.args_with(&self.no_key(), naming),
         }
     }

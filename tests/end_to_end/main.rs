@@ -21,6 +21,7 @@ mod multipath;
 mod people;
 mod reencrypt;
 mod rights;
+mod secrets;
 mod speed;
 mod statistics;
 #[path = "../support/mod.rs"]

@@ -6,6 +6,8 @@
 //! what of the answer fits, and set `data_start`, `data_size`, `target_count` and
 //! [`Flags::BUFFER_FULL`] as `dm-ioctl.c` does. Decoders of answers (`read_*`) are the caller's side.
 
+use zeroize::Zeroize;
+
 use super::{AbiError, DevNo, Flags, HEADER_BYTES, Header, MAX_BYTES, MIN_BYTES};
 
 /// `sizeof(struct dm_target_spec)`.
@@ -309,15 +311,21 @@ fn full(header: &mut Header) -> Vec<u8> {
 /// from the first that does not fit on are left out, and the header says so.
 pub fn answer_rows(header: &mut Header, rows: impl IntoIterator<Item = TargetSpec>) -> Vec<u8> {
     let room = header.room();
-    let (mut out, mut used, mut count) = (Vec::new(), 0, 0_u32);
-    for row in rows {
+    let rows: Vec<TargetSpec> = rows.into_iter().collect();
+    // All at once, and wiped: there may be keys in them.
+    let lengths = rows.iter().map(|row| SPEC_BYTES + row.params.len() + 16);
+    let mut out = Vec::with_capacity(lengths.sum::<usize>().min(room));
+    let (mut used, mut count) = (0, 0_u32);
+    for mut row in rows {
         count = count.saturating_add(1);
         let end = out.len() + SPEC_BYTES + row.params.len() + 1;
         if header.flags.has(Flags::BUFFER_FULL) || end >= room {
             header.flags |= Flags::BUFFER_FULL;
+            row.params.zeroize();
             continue;
         }
         put_spec(&mut out, &row, align(end));
+        row.params.zeroize();
         used = end;
     }
     header.target_count = count;
