@@ -4,7 +4,7 @@ use std::ptr::{null, null_mut};
 
 use aws_lc_sys::{
     EVP_CIPHER_CTX, EVP_CIPHER_CTX_free, EVP_CIPHER_CTX_new, EVP_CipherInit_ex, EVP_CipherUpdate,
-    EVP_aes_256_cbc, EVP_aes_256_ctr, EVP_aes_256_xts,
+    EVP_aes_256_cbc, EVP_aes_256_ctr, EVP_aes_256_ecb, EVP_aes_256_xts,
 };
 use foreign_types::ForeignTypeRef;
 use openssl::cipher::Cipher;
@@ -27,6 +27,7 @@ impl AwsLc {
             match spec {
                 "aes-xts-plain64" => EVP_aes_256_xts(),
                 "aes-cbc-plain64" => EVP_aes_256_cbc(),
+                "aes-ecb" => EVP_aes_256_ecb(),
                 _ => EVP_aes_256_ctr(),
             }
         };
@@ -81,6 +82,7 @@ impl OpenSsl {
         let cipher = match spec {
             "aes-xts-plain64" => Cipher::aes_256_xts(),
             "aes-cbc-plain64" => Cipher::aes_256_cbc(),
+            "aes-ecb" => Cipher::aes_256_ecb(),
             _ => Cipher::aes_256_ctr(),
         };
         let mut context = CipherCtx::new().expect("a context");
