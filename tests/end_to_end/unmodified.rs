@@ -191,7 +191,7 @@ fn cryptsetup_encrypts_for_root_and_for_an_ordinary_user() {
     place.script("root.sh", "crypt-file", tools::word(&image));
     let place = Place::of_nobody();
     let image = place.image(64 << 20);
-    for what in runs {
+    for what in runs.into_iter().chain(["crypt-killed"]) {
         place.script("user.sh", what, tools::word(&image));
     }
 }
@@ -329,6 +329,48 @@ fn what_cannot_be_run_is_told() {
     let dmfs = place.path().join("dmfs");
     let nested = format!("{} run --user -- true", dmfs.display());
     refused(&["--", "sh", "-c", &nested], "the outer one");
+}
+
+/// As in a container whose seccomp profile forbids the call, and on a kernel that does not have it.
+#[test]
+fn where_nothing_can_be_trapped_it_is_told() {
+    let place = Place::of_nobody();
+    let refuse = place.path().join("refuse.py");
+    fs::write(
+        &refuse,
+        "import ctypes, os, struct, sys
+libc = ctypes.CDLL(None, use_errno=True)
+number = {'x86_64': 317, 'aarch64': 277, 'riscv64': 277}[os.uname().machine]
+step = lambda code, yes, no, k: struct.pack('HBBI', code, yes, no, k)
+# Loads the number of the call; that of seccomp fails with the errno.
+steps = step(0x20, 0, 0, 0) + step(0x15, 0, 1, number)
+steps += step(0x06, 0, 0, 0x50000 | int(sys.argv[1])) + step(0x06, 0, 0, 0x7fff0000)
+room = ctypes.create_string_buffer(steps, len(steps))
+program = struct.pack('HxxxxxxP', len(steps) // 8, ctypes.addressof(room))
+assert libc.prctl(22, 2, ctypes.c_char_p(program), 0, 0) == 0
+os.execvp(sys.argv[2], sys.argv[2:])
+",
+    )
+    .unwrap();
+    let ran = place.path().join("ran");
+    for (errno, text) in [
+        (libc::EPERM, "trapping system calls is forbidden here"),
+        (libc::EACCES, "trapping system calls is forbidden here"),
+        (libc::ENOSYS, "this kernel cannot tell of system calls"),
+    ] {
+        let (script, errno) = (tools::word(&refuse).to_owned(), errno.to_string());
+        let python = ["/usr/bin/python3".to_owned(), script, errno];
+        // Root needs not give up what the mount's helper is to gain.
+        let under = [python.to_vec(), as_nobody()].concat();
+        let words = ["--", "touch", tools::word(&ran)];
+        let said = Place::said(place.command_under(&under, &words));
+        assert_eq!(said.status.code(), Some(125), "{text}: {}", said.err);
+        assert!(said.err.contains(text), "{text}: {}", said.err);
+        assert!(!ran.exists(), "{text}");
+        // The mount that was meant for the command has gone.
+        let left = fs::read_dir(place.path().join("run/dmfs")).unwrap();
+        assert_eq!(left.count(), 0, "{text}");
+    }
 }
 
 #[test]

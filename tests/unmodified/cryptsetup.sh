@@ -109,6 +109,36 @@ find_encrypted() {
     must_fail cryptsetup status "$n" >/dev/null
 }
 
+# cryptsetup dies in the middle of a reencryption; nothing is lost, and another one ends it.
+killed() {
+    luks luksFormat --type luks2 $cheap "$disk"
+    luks open "$disk" "$n"
+    mkfs.ext4 -q "/dev/mapper/$n"
+    use "/dev/mapper/$n" write "$n"
+    luks reencrypt $cheap --init-only --active-name "$n"
+    cryptsetup --batch-mode --key-file "$key" reencrypt --resume-only --hotzone-size 1M --active-name "$n" &
+    local tool=$!
+    # What is behind has the new key, what is ahead the old, and in between it works.
+    until dmsetup info -c --noheadings -o segments "$n-overlay" 2>/dev/null | grep -qx 3; do :; done
+    kill -KILL "$tool"
+    local status=0
+    wait "$tool" || status=$?
+    test "$status" = 137
+    # It may have left devices asleep. What they say is not to be trusted before cryptsetup has looked at it.
+    local pieces
+    pieces=$(dmsetup ls | cut -f 1 | grep "^$n-hotzone")
+    dmsetup resume $pieces "$n-overlay" "$n"
+    dmsetup remove "$n"
+    dmsetup remove "$n-overlay"
+    dmsetup remove $pieces
+    luks open "$disk" "$n"
+    use "/dev/mapper/$n" read "$n"
+    luks reencrypt --resume-only --active-name "$n"
+    expect_told reencryption ""
+    use "/dev/mapper/$n" read "$n"
+    cryptsetup close "$n"
+}
+
 # Without a header; $1 is write or read.
 plain() {
     local key=$folder/plain-key

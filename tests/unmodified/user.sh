@@ -32,7 +32,7 @@ lvm-make | lvm-find)
     . "$(dirname "$0")/lvm.sh"
     case $2 in lvm-make) make_volumes ;; lvm-find) find_volumes ;; esac
     ;;
-crypt-make | crypt-find | plain-make | plain-find)
+crypt-make | crypt-find | crypt-killed | plain-make | plain-find)
     # Loop devices are root's: cryptsetup wants a block device, which a mapped one is told to be.
     dmsetup create disk --table "0 $(($(stat -c %s "$3") / 512)) linear $3 0"
     disk=/dev/mapper/disk
@@ -41,6 +41,7 @@ crypt-make | crypt-find | plain-make | plain-find)
     case $2 in
     crypt-make) make_encrypted ;;
     crypt-find) find_encrypted ;;
+    crypt-killed) killed ;;
     plain-make) plain write ;;
     plain-find) plain read ;;
     esac
