@@ -103,6 +103,8 @@ pub fn file_stretches(file: impl AsFd) -> Result<Vec<Stretch>, Errno> {
 mod tests {
     #![allow(clippy::unwrap_used)]
 
+    use rustix::io::Errno;
+
     use super::file_stretches;
 
     #[test]
