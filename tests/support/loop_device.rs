@@ -93,9 +93,17 @@ impl Mounted {
         }
     }
 
-    /// Unmounts, which must succeed.
+    /// Unmounts, which must succeed. A program that another test just starts holds our open files until it runs, so it is
+    /// tried for a second.
     pub fn unmount(self) {
-        tools::run("umount", &[tools::word(&self.at)]);
+        let words = [tools::word(&self.at)];
+        for _ in 0..50 {
+            if tools::output("umount", &words).status.success() {
+                return std::mem::forget(self);
+            }
+            std::thread::sleep(std::time::Duration::from_millis(20));
+        }
+        tools::run("umount", &words);
         std::mem::forget(self);
     }
 }
