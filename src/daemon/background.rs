@@ -6,6 +6,8 @@
 use std::io::{self, Read, Write};
 use std::process::{Command, Stdio};
 
+use crate::io::bequeath_nothing;
+
 /// Tells the child what it is.
 const MARK: &str = "DMFS_IN_BACKGROUND";
 
@@ -20,6 +22,10 @@ pub fn is_child() -> bool {
 /// Where it cannot be started, or ended instead; it has then said why itself.
 pub fn start() -> Result<(), String> {
     let failed = |error: io::Error| format!("cannot start in the background: {error}");
+    // What whoever started us has open is not for a process that outlives him: a lock, or a pipe that he waits for.
+    if let Err(error) = bequeath_nothing() {
+        log::debug!("descriptors that were inherited stay open: {error}");
+    }
     let program = std::env::current_exe().map_err(failed)?;
     let mut arguments = std::env::args_os();
     let mut command = Command::new(program);

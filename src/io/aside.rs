@@ -55,9 +55,7 @@ fn be_alone() -> Result<(), Errno> {
     // SAFETY: close_range(2) takes no pointers. With CLOSE_RANGE_UNSHARE it closes descriptors of this thread's own
     // new table alone, and no value of this thread owns any: the room's jobs come and go without.
     if unsafe { libc::close_range(FIRST, libc::c_uint::MAX, flags) } != 0 {
-        return Err(std::io::Error::last_os_error()
-            .raw_os_error()
-            .map_or(Errno::IO, Errno::from_raw_os_error));
+        return Err(last_errno());
     }
     let null = open("/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())?;
     dup2_stdin(&null)?;
@@ -65,6 +63,26 @@ fn be_alone() -> Result<(), Errno> {
     dup2_stderr(&null)?;
     IS_ALONE.set(true);
     Ok(())
+}
+
+/// Has programs that this process starts inherit no descriptor but the standard three, whatever it was started with
+/// itself.
+///
+/// # Errors
+/// What the system says.
+pub fn bequeath_nothing() -> Result<(), Errno> {
+    let flags = libc::CLOSE_RANGE_CLOEXEC as libc::c_int;
+    // SAFETY: close_range(2) takes no pointers, and with CLOSE_RANGE_CLOEXEC closes nothing in this process.
+    match unsafe { libc::close_range(FIRST, libc::c_uint::MAX, flags) } {
+        0 => Ok(()),
+        _ => Err(last_errno()),
+    }
+}
+
+fn last_errno() -> Errno {
+    std::io::Error::last_os_error()
+        .raw_os_error()
+        .map_or(Errno::IO, Errno::from_raw_os_error)
 }
 
 #[cfg(test)]

@@ -29,7 +29,7 @@ mod shortcut;
 mod stopwatch;
 mod waiting_room;
 
-pub use aside::aside;
+pub use aside::{aside, bequeath_nothing};
 pub use buffer::{Buffer, Piece, ReadBuf, WriteBuf};
 pub use cells::{Cells, MyCell};
 pub use clock::{Clock, coarse as coarse_nanoseconds_now};

@@ -728,12 +728,18 @@ fn in_the_background_it_says_when_it_stands() {
         mount.folder().join("other/mnt"),
     );
     fs::create_dir(&other_folder).unwrap();
+    // Whoever starts it has a lock meanwhile, which does not outlive him.
+    let lock = mount.folder().join("lock");
     let started = mount.shell(&format!(
-        "dmfs mount --background --supervised {}",
+        "flock {} dmfs mount --background --supervised {}",
+        lock.display(),
         other.display()
     ));
     started.must();
     assert!(is_mounted(&other));
+    mount
+        .shell(&format!("flock -n {} true", lock.display()))
+        .must();
     let of_other = |words: &str| mount.shell(&format!("dmfs {words} --mount {}", other.display()));
     of_other("create z --table '0 8 zero'").must();
     let find = || {

@@ -12,8 +12,10 @@ const PERIODS: u32 = 4;
 /// Stretches until the first trial, and until one after a change; twice as many after each that changes nothing.
 const FIRST_WAIT: u32 = 30;
 const LONGEST_WAIT: u32 = 1000;
-/// A request that takes longer, on average, waits for other things than workers.
-const LONG_REQUEST: Duration = Duration::from_micros(500);
+/// Beside a request that takes longer, on average, it matters little whether a worker is cold: two wait.
+const LONG_REQUEST: Duration = Duration::from_micros(100);
+/// How many wait at first.
+const TWO: usize = 2;
 
 /// The trials of one crew.
 pub(super) struct Trial {
@@ -50,7 +52,7 @@ impl Trial {
     /// Begins with two.
     pub(super) fn new() -> Trial {
         Trial {
-            settled: 2,
+            settled: TWO,
             wait: FIRST_WAIT,
             next_wait: FIRST_WAIT,
             periods: 0,
@@ -65,7 +67,7 @@ impl Trial {
         let nanoseconds = u64::try_from(took.as_nanos()).unwrap_or(u64::MAX);
         if nanoseconds / requests.max(1) > LONG_REQUEST.as_nanos() as u64 {
             (self.periods, self.stretch, self.before) = (0, Stretch::default(), None);
-            return self.settled;
+            return TWO;
         }
         self.periods += 1;
         self.stretch.requests += requests;
@@ -148,22 +150,25 @@ mod tests {
         pass(&mut trial, &mut waiting, 10_000, [5, 9]);
         let [one, two] = pass(&mut trial, &mut waiting, 100, [60, 20]);
         assert!(one < 12, "{one} {two}");
-        // Where both have, there is no end of trials.
-        let [one, two] = pass(&mut trial, &mut waiting, 1_000, [400, 200]);
+        // Where both have, there is an end of trials.
+        let [one, two] = pass(&mut trial, &mut waiting, 1_000, [90, 50]);
         assert!(one < 100, "{one} {two}");
     }
 
     #[test]
     fn a_small_difference_changes_nothing() {
         let (mut trial, mut waiting) = (Trial::new(), 2);
-        let [one, two] = pass(&mut trial, &mut waiting, 10_000, [100, 103]);
+        let [one, two] = pass(&mut trial, &mut waiting, 10_000, [60, 62]);
         assert!(two > 9_900 && one > 0, "{one} {two}");
     }
 
     #[test]
-    fn requests_that_wait_for_other_things_say_nothing() {
+    fn two_wait_for_requests_that_take_long() {
         let (mut trial, mut waiting) = (Trial::new(), 2);
-        let seen = pass(&mut trial, &mut waiting, 1_000, [5, 600]);
+        pass(&mut trial, &mut waiting, 1_000, [5, 9]);
+        assert_eq!(waiting, 1);
+        pass(&mut trial, &mut waiting, 1, [600, 600]);
+        let seen = pass(&mut trial, &mut waiting, 1_000, [600, 600]);
         assert_eq!(seen, [0, 1_000]);
     }
 }
