@@ -68,6 +68,9 @@ impl<T> Live<T> {
     pub fn exchange(&self, content: Option<Arc<T>>, gate: &Gate) {
         let mut replaced = self.replaced.lock();
         replaced.extend(self.put(content));
+        if replaced.is_empty() {
+            return;
+        }
         for look in 0..LOOKS {
             if gate.was_empty() {
                 let unused = mem::take(&mut *replaced);

@@ -29,7 +29,7 @@ use crate::sync::{
 use crate::unit::Sectors;
 
 /// How many cells there are for threads that are no workers. Sharing one costs them time but no exactness.
-const SHARED: usize = if cfg!(schedules) { 1 } else { 4 };
+const SHARED: usize = if cfg!(schedules) { 2 } else { 4 };
 /// All cells: the shared ones, then one for each worker.
 const CELLS: usize = SHARED + WORKERS;
 
@@ -56,6 +56,8 @@ struct Cell {
     /// Even while open, odd while closed; grows by one at each change, in all cells, under `changes`.
     state: AtomicU64,
     counts: [Counts; KINDS.len()],
+    /// Requests that left uncounted. They are not taken from `started`, which may be in another cell.
+    put_off: [AtomicU64; KINDS.len()],
 }
 
 /// What is counted of one operation.
@@ -277,7 +279,8 @@ impl InFlight {
 
     /// What has been counted; exact where nothing is in flight.
     pub fn counters(&self) -> Counters {
-        // All of finished before any of started, see `is_empty`.
+        // All who left before any of started, see `is_empty`.
+        let put_off = self.put_off();
         let finished =
             KINDS.map(|kind| self.cells.sum(|cell| &cell.counts[kind as usize].finished));
         let started = KINDS.map(|kind| self.cells.sum(|cell| &cell.counts[kind as usize].started));
@@ -287,22 +290,30 @@ impl InFlight {
                 took: took[kind as usize],
                 requests: finished[kind as usize],
                 sectors: Sectors(self.cells.sum(|cell| &cell.counts[kind as usize].sectors)),
-                in_flight: started[kind as usize].saturating_sub(finished[kind as usize]),
+                in_flight: started[kind as usize]
+                    .saturating_sub(finished[kind as usize])
+                    .saturating_sub(put_off[kind as usize]),
             }),
             errors: self.errors.load(Ordering::Relaxed),
         }
     }
 
-    /// Whether nobody is inside. The sums are not taken at one moment, so all of `finished` is read before any of
-    /// `started`: whoever is found to have finished is then found to have started as well, and each request
-    /// adds 0 or 1 to the difference. A difference of 0 means that nobody had started without having finished
+    /// Whether nobody is inside. The sums are not taken at one moment, so all of `finished` and `put_off` is read before any
+    /// of `started`: whoever is found to have left is then found to have started as well, and each request
+    /// adds 0 or 1 to the difference. A difference of 0 means that nobody had started without having left
     /// when `started` was read; while it is closed, who comes later goes back. Read the other way round, one who
     /// comes in and leaves between the sums, because somebody opened it, would hide another who is still inside.
     pub fn is_empty(&self) -> bool {
         let finished =
             KINDS.map(|kind| self.cells.sum(|cell| &cell.counts[kind as usize].finished));
+        let put_off = self.put_off();
         let started = KINDS.map(|kind| self.cells.sum(|cell| &cell.counts[kind as usize].started));
-        finished == started
+        let left = |kind: OpKind| finished[kind as usize].wrapping_add(put_off[kind as usize]);
+        KINDS.map(left) == started
+    }
+
+    fn put_off(&self) -> [u64; KINDS.len()] {
+        KINDS.map(|kind| self.cells.sum(|cell| &cell.put_off[kind as usize]))
     }
 
     /// As [`Self::is_empty`], open or closed: whoever comes in unseen by this sees what the caller wrote before. (Coming in
@@ -328,8 +339,12 @@ impl InFlight {
             |cell| &cell.counts[kind as usize].started,
             1u64.wrapping_neg(),
         );
+        self.tell_drain();
+    }
+
+    /// A drain may have counted one who has left.
+    fn tell_drain(&self) {
         light_barrier();
-        // A drain may have counted the one that went back.
         if self.is_closed() {
             self.wake_drain();
         }
@@ -367,7 +382,9 @@ impl Inside<'_> {
     pub fn put_off(self) -> Opening {
         let opening = self.opening;
         let inside = ManuallyDrop::new(self);
-        inside.in_flight.take_back(inside.cell, inside.kind);
+        let kind = inside.kind as usize;
+        inside.cell.add(|cell| &cell.put_off[kind], 1);
+        inside.in_flight.tell_drain();
         opening
     }
 
@@ -407,6 +424,7 @@ impl Cell {
         Cell {
             state: AtomicU64::new(state),
             counts: array::from_fn(|_| Counts::default()),
+            put_off: array::from_fn(|_| AtomicU64::new(0)),
         }
     }
 }

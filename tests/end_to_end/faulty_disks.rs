@@ -292,20 +292,25 @@ fn a_bad_block_fails_its_reader_until_it_is_written() {
 #[repr(align(4096))]
 struct Aligned([u8; 4096]);
 
-#[test]
-fn a_suspend_lets_go_of_hundreds_that_wait_and_nobody_else_waits_with_them() {
-    const READERS: u64 = 300;
+/// A device `slow`, on which each read takes an hour, and `quick`, on which none does, over files of these names.
+fn slow_and_quick() -> (Watchdog, Mount) {
     let watchdog = Watchdog::of_seconds(120);
     let mount = Mount::start();
     watchdog.mind(&mount);
     let (slow, quick) = (mount.backing("slow", 4 * MIB), mount.backing("quick", MIB));
-    // An hour for each read.
     mount.create("slow", &format!("0 8192 delay {} 0 3600000", word(&slow)));
     mount.create("quick", &format!("0 2048 linear {} 0", word(&quick)));
+    (watchdog, mount)
+}
+
+#[test]
+fn a_suspend_lets_go_of_hundreds_that_wait_and_nobody_else_waits_with_them() {
+    const READERS: u64 = 300;
+    let (_watchdog, mount) = slow_and_quick();
     let device = mount.open("slow");
     File::options()
         .write(true)
-        .open(&slow)
+        .open(mount.folder().join("slow"))
         .unwrap()
         .write_all_at(&[5; 4096], 8192)
         .unwrap();
@@ -367,12 +372,7 @@ fn read_at_once(file: &Path, count: u64) -> std::process::Child {
 #[test]
 fn a_thousand_that_are_held_leave_room_for_others() {
     const HELD: u64 = 1000;
-    let watchdog = Watchdog::of_seconds(120);
-    let mount = Mount::start();
-    watchdog.mind(&mount);
-    let (slow, quick) = (mount.backing("slow", 4 * MIB), mount.backing("quick", MIB));
-    mount.create("slow", &format!("0 8192 delay {} 0 3600000", word(&slow)));
-    mount.create("quick", &format!("0 2048 linear {} 0", word(&quick)));
+    let (_watchdog, mount) = slow_and_quick();
     let mut waits = read_at_once(&mount.device("slow"), HELD);
     let held = format!("0 8192 delay {HELD} 0 0\n");
     while mount.dmfs(&["status", "slow"]).must() != held {

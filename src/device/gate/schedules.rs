@@ -5,7 +5,7 @@ use loom::thread;
 
 use super::Gate;
 use crate::io::{IoError, OpKind, Pass};
-use crate::sync::{Arc, explore};
+use crate::sync::{Arc, AtomicU64, Ordering, explore};
 use crate::unit::Sectors;
 
 /// What the gate guards: requests look at it, who drained the gate changes it. Loom fails a test in which one of
@@ -170,5 +170,43 @@ fn who_leaves_on_another_thread_hides_nobody_else() {
         let passed = u64::from(worker.join().unwrap());
         let written = gate.counters().of(OpKind::Write);
         assert_eq!((written.requests, written.in_flight), (passed, 0));
+    });
+}
+
+/// What is replaced while requests come and go: the number says which of two is live.
+type Replaced = (AtomicU64, [Slot; 2]);
+
+fn request_for_live(gate: &Gate, (live, slots): &Replaced) {
+    if let Ok(entered) = gate.enter(OpKind::Write, Sectors(3), true) {
+        let number = live.load(Ordering::Acquire);
+        slots[number as usize].with(|_| ());
+        drop(entered);
+    }
+}
+
+#[test]
+fn who_is_not_found_inside_an_open_gate_sees_what_was_put_there() {
+    explore(2, || {
+        let gate = Arc::new(Gate::new());
+        let replaced: Arc<Replaced> = Arc::new((AtomicU64::new(0), Default::default()));
+        let worker = {
+            let (gate, replaced) = (gate.clone(), replaced.clone());
+            thread::spawn(move || request_for_live(&gate, &replaced))
+        };
+        // One that goes back on another thread hides nobody.
+        let other = {
+            let gate = gate.clone();
+            thread::spawn(move || {
+                let leave = |gate: &Gate, pass| drop(gate.take_over(pass).put_off());
+                let other = handed_over(&gate, &Slot::default(), leave);
+                other.map(|other| other.join().unwrap());
+            })
+        };
+        replaced.0.store(1, Ordering::Release);
+        if gate.was_empty() {
+            replaced.1[0].with_mut(|_| ());
+        }
+        worker.join().unwrap();
+        other.join().unwrap();
     });
 }
